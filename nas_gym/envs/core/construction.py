@@ -1,0 +1,354 @@
+"""Building an architecture from nothing, one decision a step: the mechanics of most published systems.
+
+Dimension letters: N sub-environments, L = `space.max_length`, C = `space.max_choices`, K features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+
+from nas_gym.envs.core.base import Info, NASEnv, NASVectorEnv, Problem
+from nas_gym.envs.core.mechanics import EpisodeState, PrefixTree, info_columns
+from nas_gym.errors import EpisodeOver, InvalidArgument
+from nas_gym.evaluators.core import Evaluator
+from nas_gym.objectives import Objective
+from nas_gym.search_spaces.core import Lengths, Prefixes, SearchSpace
+
+
+class ConstructionEnv(NASEnv):
+    """An episode answers the decisions of a search space until the architecture is complete, then evaluates it.
+
+    The reward is 0 before the last step. An action that is masked ends the episode with the objective's failure
+    reward and the status ``invalid_action``; one outside the action space raises.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        evaluator: Evaluator,
+        objective: Objective,
+        *,
+        observation: str = "prefix",
+        fidelity: int | None = None,
+        repeat_query: str = "cache+charge",
+        render_mode: str | None = None,
+    ) -> None:
+        """Create the environment; see `Problem` for the arguments and the errors."""
+        super().__init__(Problem(space, evaluator, objective, observation, fidelity, repeat_query, render_mode))
+        self._tree = PrefixTree(space, self.problem.observation)
+        self._node = self._tree.root
+        self._over = True
+        self._fidelity = self.problem.fidelity
+
+    def step(self, action: Any) -> tuple[npt.NDArray[Any], float, bool, bool, Info]:  # noqa: ANN401 - any integer type
+        """Take one decision.
+
+        Raises:
+            InvalidAction: `action` is no integer inside the action space.
+            EpisodeOver: the episode has ended or was not begun.
+            BudgetExhausted: the counter has a budget and it is used up.
+        """
+        choice = self.problem.checked_action(action)
+        if self._over:
+            raise EpisodeOver("the episode is over or was not begun; call reset() first.")
+        self.counter.environment_steps += 1
+        node = self._node
+        if not node.legal[choice]:
+            self._over = True
+            reward, info = self._finish_invalid(node.prefix, self._fidelity)
+            return node.observation.copy(), reward, True, False, info
+        self._node = node = node.children[choice] or self._tree.child(node, choice)
+        if node.complete:
+            self._over = True
+            reward, info = self._finish(node.prefix, self._fidelity)
+            return node.observation.copy(), reward, True, False, info
+        return node.observation.copy(), 0.0, False, False, {"action_mask": node.mask.copy()}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[Any], Info]:
+        """Begin an episode with an empty architecture.
+
+        Args:
+            seed: starts the evaluator's repeat counters anew; the dynamics draw nothing.
+            options: ``{"fidelity": int}`` sets the fidelity of this episode's query.
+
+        Raises:
+            InvalidArgument: an unknown option.
+            FidelityError: the evaluator cannot answer the fidelity.
+        """
+        if seed is not None:
+            super().reset(seed=seed)
+            self.evaluator.reset_repeats()
+        self._fidelity = self.problem.episode_fidelity(options)
+        self._node = node = self._tree.root
+        self._over = False
+        return node.observation.copy(), {"action_mask": node.mask.copy()}
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions are legal now, shape [C]; all of them once the episode is over."""
+        return np.ones(self.space.max_choices, np.bool_) if self._over else self._node.mask.astype(np.bool_)
+
+    def get_state(self) -> EpisodeState:
+        """Return the episode as an immutable value."""
+        return EpisodeState(self._node.prefix, self._over, self._fidelity)
+
+    def set_state(self, state: EpisodeState) -> None:
+        """Continue from a value of `get_state`."""
+        self._node = self._tree.find(state.prefix)
+        self._over = state.over
+        self._fidelity = state.fidelity
+
+    def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
+        """Return text or an image of the architecture so far, or None without a render mode."""
+        return self.problem.render(self._node.prefix)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorState:
+    """All episodes of a vector environment as one value; the arrays are read-only.
+
+    Attributes:
+        prefixes: int64 [N, L].
+        lengths: int64 [N].
+        over: bool [N].
+        fidelities: int64 [N], -1 = the evaluator's default.
+    """
+
+    prefixes: Prefixes
+    lengths: Lengths
+    over: npt.NDArray[np.bool_]
+    fidelities: npt.NDArray[np.int64]
+
+
+class ConstructionVectorEnv(NASVectorEnv):
+    """`ConstructionEnv` for many episodes at once, in arrays, with one batched evaluation per step.
+
+    It equals ``SyncVectorEnv`` of single environments in every value, infos included. In the mode "Disabled",
+    sub-environments whose episode is over ignore their actions (reward 0, still terminated) until
+    ``reset(options={"reset_mask": mask})`` begins new episodes.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        evaluator: Evaluator,
+        objective: Objective,
+        *,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        observation: str = "prefix",
+        fidelity: int | None = None,
+        repeat_query: str = "cache+charge",
+        render_mode: str | None = None,
+    ) -> None:
+        """Create the environments; see `Problem` and `NASVectorEnv` for the arguments and the errors."""
+        problem = Problem(space, evaluator, objective, observation, fidelity, repeat_query, render_mode)
+        super().__init__(problem, num_envs, autoreset_mode)
+        self._rows = np.arange(num_envs)
+        self._prefixes = np.zeros((num_envs, space.max_length), np.int64)
+        self._lengths = np.zeros(num_envs, np.int64)
+        self._over = np.ones(num_envs, np.bool_)
+        self._fidelities = np.full(num_envs, -1, np.int64)
+        self._masks = space.masks(self._prefixes, self._lengths)
+        self._begun = False
+
+    # --- reset -------------------------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[Any], Info]:
+        """Begin new episodes.
+
+        Args:
+            seed: if given, starts the evaluator's repeat counters anew; the dynamics draw nothing.
+            options: ``{"fidelity": int}`` sets the fidelity of the new episodes; ``{"reset_mask": bool[N]}``
+                begins only these sub-environments, the others go on.
+
+        Raises:
+            InvalidArgument: an unknown option, a malformed mask, or a list of seeds of another length.
+            FidelityError: the evaluator cannot answer the fidelity.
+        """
+        if seed is not None:
+            self._seed(seed)
+        options = dict(options or {})
+        mask = self._checked_reset_mask(options.pop("reset_mask", None))
+        fidelity = self.problem.episode_fidelity(options)
+        self._begin(mask, fidelity)
+        self._begun = True
+        rows = np.flatnonzero(mask)
+        self._masks = self.space.masks(self._prefixes, self._lengths)
+        self._masks[self._over] = True
+        return self._observe(), info_columns({"action_mask": self._masks[rows].astype(np.int8)}, rows, self.num_envs)
+
+    def _seed(self, seed: int | Sequence[int | None]) -> None:
+        if isinstance(seed, int):
+            super().reset(seed=seed)
+        elif len(seed) != self.num_envs:
+            raise InvalidArgument(f"a list of seeds needs one per sub-environment: {self.num_envs}, got {len(seed)}.")
+        self.evaluator.reset_repeats()
+
+    def _checked_reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 - whatever the caller passes
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise InvalidArgument(f"reset_mask must be a boolean array of shape ({self.num_envs},), got {mask!r}.")
+        if not mask.any():
+            raise InvalidArgument("reset_mask selects no sub-environment; at least one must be True.")
+        if not self._begun and not mask.all():
+            raise InvalidArgument("the first reset must begin all sub-environments; leave reset_mask out.")
+        return mask
+
+    def _begin(self, rows: npt.NDArray[np.bool_], fidelity: int | None) -> None:
+        self._prefixes[rows] = 0
+        self._lengths[rows] = 0
+        self._over[rows] = False
+        self._fidelities[rows] = -1 if fidelity is None else fidelity
+
+    # --- step --------------------------------------------------------------------------------------
+
+    def step(
+        self, actions: npt.ArrayLike
+    ) -> tuple[
+        npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info
+    ]:
+        """Take one decision in every sub-environment.
+
+        Raises:
+            InvalidAction: `actions` are not N integers inside the action space.
+            EpisodeOver: nothing was reset yet.
+            BudgetExhausted: more episodes ended than the counter's budget admits; the first ones, in row order,
+                were evaluated and counted.
+        """
+        choices = self._checked_actions(actions)
+        if not self._begun:
+            raise EpisodeOver("the episodes were not begun; call reset() first.")
+        was_over = self._over.copy()
+        ended, invalid = self._advance(choices, was_over)
+        self.counter.environment_steps += self.num_envs - int(was_over.sum())
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and was_over.any():
+            self._begin(was_over, self.problem.fidelity)
+        rewards = np.zeros(self.num_envs)
+        final: Info = {}
+        rows = self._rows
+        if ended.any():
+            rows = np.flatnonzero(ended)
+            rewards, final = self._end(rows, invalid)
+        return self._outcome(rewards, ended, rows, final)
+
+    def _advance(
+        self, choices: npt.NDArray[np.int64], was_over: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Append the legal choices; return which episodes ended and which of them by an illegal action."""
+        legal = self._masks[self._rows, choices]
+        if legal.all() and not was_over.any():
+            self._prefixes[self._rows, self._lengths] = choices
+            self._lengths += 1
+            return self.space.complete(self._prefixes, self._lengths), ~legal
+        invalid = ~legal & ~was_over
+        moving = np.flatnonzero(legal & ~was_over)
+        self._prefixes[moving, self._lengths[moving]] = choices[moving]
+        self._lengths[moving] += 1
+        ended = invalid.copy()
+        ended[moving] = self.space.complete(self._prefixes[moving], self._lengths[moving])
+        return ended, invalid
+
+    def _end(
+        self, rows: npt.NDArray[np.int64], invalid: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float64], Info]:
+        """Evaluate the episodes that ended; return all rewards and the columns of the final infos."""
+        self._over[rows] = True
+        fidelities = self._fidelities[rows]
+        rewards, final = self._finish(
+            self._prefixes[rows],
+            self._lengths[rows],
+            invalid[rows],
+            None if (fidelities < 0).all() else self._without_defaults(fidelities),
+        )
+        if len(rows) == self.num_envs:
+            return rewards, final
+        spread = np.zeros(self.num_envs)
+        spread[rows] = rewards
+        return spread, final
+
+    def _without_defaults(self, fidelities: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        highest = self.evaluator.fidelities[1] if self.evaluator.fidelities else -1
+        return np.where(fidelities < 0, highest, fidelities)
+
+    def _outcome(
+        self,
+        rewards: npt.NDArray[np.float64],
+        ended: npt.NDArray[np.bool_],
+        rows: npt.NDArray[np.int64],
+        final: Info,
+    ) -> tuple[
+        npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info
+    ]:
+        """Lay out what a step returns, resetting at once in the mode "SameStep"."""
+        info: Info = {}
+        if final:
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                info = self._final_info(rows, final)
+                self._begin(ended, self.problem.fidelity)
+            else:
+                info = info_columns(final, rows, self.num_envs)
+        self._masks = self.space.masks(self._prefixes, self._lengths)
+        if self._over.any():
+            self._masks[self._over] = True
+        info["action_mask"] = self._masks.astype(np.int8)
+        info["_action_mask"] = np.ones(self.num_envs, np.bool_)
+        terminated = self._over.copy() if self.autoreset_mode is AutoresetMode.DISABLED else ended
+        return self._observe(), rewards, terminated, np.zeros(self.num_envs, np.bool_), info
+
+    def _final_info(self, rows: npt.NDArray[np.int64], final: Info) -> Info:
+        """Return the last observations and infos of the ended episodes, before they are reset."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row, observation in zip(rows, self.problem.observation.batch(self._prefixes[rows], self._lengths[rows]), strict=True):
+            final_obs[row] = observation
+        free = np.ones((len(rows), self.space.max_choices), np.int8)
+        present = np.zeros(self.num_envs, np.bool_)
+        present[rows] = True
+        return {
+            "final_obs": final_obs,
+            "_final_obs": present,
+            "final_info": info_columns({"action_mask": free, **final}, rows, self.num_envs),
+            "_final_info": present.copy(),
+        }
+
+    def _observe(self) -> npt.NDArray[Any]:
+        return self.problem.observation.batch(self._prefixes, self._lengths)
+
+    # --- views -------------------------------------------------------------------------------------
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions are legal now, shape [N, C]; all of them where the episode is over."""
+        return self._masks.copy()
+
+    def get_state(self) -> VectorState:
+        """Return all episodes as one value."""
+        arrays = (self._prefixes.copy(), self._lengths.copy(), self._over.copy(), self._fidelities.copy())
+        for array in arrays:
+            array.flags.writeable = False
+        return VectorState(*arrays)
+
+    def set_state(self, state: VectorState) -> None:
+        """Continue from a value of `get_state`."""
+        self._prefixes = state.prefixes.copy()
+        self._lengths = state.lengths.copy()
+        self._over = state.over.copy()
+        self._fidelities = state.fidelities.copy()
+        self._masks = self.space.masks(self._prefixes, self._lengths)
+        self._masks[self._over] = True
+        self._begun = True
+
+    def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
+        """Return a tuple with the picture of every sub-environment, or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(self.problem.render(prefix) for prefix in self.space.rows(self._prefixes, self._lengths))

@@ -1,0 +1,275 @@
+"""What an evaluator is: encodings in, metrics out, always in columns; failures are data.
+
+Dimension letters: N queries, L = `space.max_length`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_gym.errors import FidelityError, InvalidArgument, UnknownName
+from nas_gym.search_spaces.core import Encoding, Lengths, Prefixes, SearchSpace
+
+
+class Status(IntEnum):
+    """How a query ended. Everything but `OK` is a failure, reported as data and never raised."""
+
+    OK = 0
+    INVALID_ACTION = 1
+    BUILD_ERROR = 2
+    OVER_LIMIT = 3
+    DIVERGED = 4
+    OUT_OF_MEMORY = 5
+    TIMEOUT = 6
+    CRASHED = 7
+    KILLED = 8
+
+    @property
+    def label(self) -> str:
+        """The name in lower case, as records and ``info["status"]`` have it."""
+        return self.name.lower()
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same query may succeed another time, so that the failure must not be cached."""
+        return self in (Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.CRASHED, Status.KILLED)
+
+
+STATUS_LABELS: npt.NDArray[np.object_] = np.array([status.label for status in Status], dtype=object)
+"""Labels at the index of their status, for whole columns."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What an evaluator measures.
+
+    Attributes:
+        direction: "maximize" or "minimize".
+        unit: "fraction", "count", "seconds", ...
+        held_out: whether it is for reports only, out of the agent's reach.
+    """
+
+    direction: str
+    unit: str
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Values of a metric over a whole search space, known where a table is complete.
+
+    Attributes:
+        best: best value under the metric's direction.
+        mean: mean over all encodings.
+        worst: worst value.
+    """
+
+    best: float
+    mean: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A batch of architectures to evaluate.
+
+    Attributes:
+        encodings: int64 [N, L], rows padded with 0.
+        lengths: int64 [N], decisions in each row.
+        fidelities: int64 [N], epochs; None = the evaluator's default for all.
+        parents: content hash of each row's parent weights, or None.
+    """
+
+    encodings: Prefixes
+    lengths: Lengths
+    fidelities: npt.NDArray[np.int64] | None = None
+    parents: Sequence[str | None] | None = None
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.lengths)
+
+    @classmethod
+    def of(cls, space: SearchSpace, encodings: Sequence[Encoding], fidelity: int | None = None) -> Queries:
+        """Build a batch from tuples, all at one fidelity."""
+        prefixes, lengths = space.pack(encodings)
+        fidelities = None if fidelity is None else np.full(len(lengths), fidelity, np.int64)
+        return cls(prefixes, lengths, fidelities)
+
+    def rows(self, selection: slice | npt.NDArray[np.int64]) -> Queries:
+        """Return some of the rows."""
+        parents = self.parents
+        if parents is not None:
+            parents = [parents[index] for index in np.arange(len(self))[selection]]
+        fidelities = None if self.fidelities is None else self.fidelities[selection]
+        return Queries(self.encodings[selection], self.lengths[selection], fidelities, parents)
+
+
+class Evaluation(NamedTuple):
+    """Row view of `Evaluations`.
+
+    Attributes:
+        status: how the query ended.
+        metrics: search-time metrics by name; NaN after a failure.
+        cost_seconds: what the evaluation cost: simulated by a table, measured by training.
+        message: why it failed, else empty.
+        artifact: content hash of the weights left behind, or None.
+    """
+
+    status: Status
+    metrics: Mapping[str, float]
+    cost_seconds: float
+    message: str = ""
+    artifact: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The answers to a batch of queries, in columns of length N.
+
+    Attributes:
+        status: int8 [N], values of `Status`.
+        metrics: float64 [N] by name, search-time metrics only; NaN where the query failed.
+        cost_seconds: float64 [N].
+        messages: why rows failed, by row; rows without a message are absent.
+        artifacts: content hashes of weights, by row.
+    """
+
+    status: npt.NDArray[np.int8]
+    metrics: Mapping[str, npt.NDArray[np.float64]]
+    cost_seconds: npt.NDArray[np.float64]
+    messages: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    artifacts: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.status)
+
+    def row(self, index: int) -> Evaluation:
+        """Return one answer."""
+        return Evaluation(
+            Status(int(self.status[index])),
+            {name: float(column[index]) for name, column in self.metrics.items()},
+            float(self.cost_seconds[index]),
+            self.messages.get(index, ""),
+            self.artifacts.get(index),
+        )
+
+    @classmethod
+    def of(cls, rows: Sequence[Evaluation], metrics: Sequence[str]) -> Evaluations:
+        """Gather row views into columns; metrics that a row lacks are NaN."""
+        return cls(
+            np.array([row.status for row in rows], np.int8),
+            {name: np.array([row.metrics.get(name, np.nan) for row in rows], np.float64) for name in metrics},
+            np.array([row.cost_seconds for row in rows], np.float64),
+            {index: row.message for index, row in enumerate(rows) if row.message},
+            {index: row.artifact for index, row in enumerate(rows) if row.artifact is not None},
+        )
+
+
+class Evaluator(ABC):
+    """Tells how good architectures are. It never sees actions, observations or rewards.
+
+    Attributes:
+        space: the search space whose encodings it takes.
+        metrics: what it measures, by name; `Metric.held_out` ones appear in `report` only.
+        deterministic: whether repeating a query gives the same answer.
+        fidelities: lowest and highest fidelity (epochs) it answers, or None where it has no such notion.
+    """
+
+    space: SearchSpace
+    metrics: Mapping[str, Metric]
+    deterministic: bool = True
+    fidelities: tuple[int, int] | None = None
+
+    @abstractmethod
+    def evaluate(self, queries: Queries) -> Evaluations:
+        """Evaluate a batch.
+
+        Raises:
+            FidelityError: a fidelity outside `fidelities`; everything else that goes wrong is a status.
+        """
+
+    def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
+        """Evaluate one architecture; the same answer as a batch of one."""
+        queries = Queries.of(self.space, [encoding], fidelity)
+        if parent is not None:
+            queries = Queries(queries.encodings, queries.lengths, queries.fidelities, [parent])
+        return self.evaluate(queries).row(0)
+
+    def check_fidelity(self, fidelity: int) -> int:
+        """Return `fidelity` if it can be answered.
+
+        Raises:
+            FidelityError: it lies outside `fidelities`, or this evaluator has no such notion.
+        """
+        if self.fidelities is None:
+            raise FidelityError(f"{type(self).__name__} has no fidelities, got {fidelity}; leave the fidelity out.")
+        lowest, highest = self.fidelities
+        if isinstance(fidelity, bool) or not isinstance(fidelity, (int, np.integer)) or not lowest <= fidelity <= highest:
+            raise FidelityError(f"fidelity must be an integer from {lowest} to {highest} epochs, got {fidelity!r}.")
+        return int(fidelity)
+
+    def identity(self, encoding: Encoding) -> Encoding:
+        """Return what two queries must share for one answer to serve both: by default the canonical encoding."""
+        return self.space.canonical(encoding)
+
+    @abstractmethod
+    def report(self, encoding: Encoding) -> dict[str, float]:
+        """Return metrics for the final summary, held-out ones included; never shown to an agent."""
+
+    def reference(self, metric: str) -> Reference | None:
+        """Return a metric's best, mean and worst value over the whole space, or None where unknown."""
+        return None
+
+    def mean_cost(self, fidelity: int | None = None) -> float:
+        """Return what a failed query is charged in simulated seconds; 0 where nothing is simulated."""
+        return 0.0
+
+    def reset_repeats(self) -> None:
+        """Forget how often each query was repeated, so that noise starts anew."""
+
+    @property
+    def search_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that `evaluate` returns."""
+        return tuple(name for name, metric in self.metrics.items() if not metric.held_out)
+
+
+def stream_key(*parts: int | str | Encoding | None) -> int:
+    """Return 63 bits that depend on all of `parts` and on nothing else.
+
+    Evaluators key their noise and their training seeds by it, so that a result depends neither on the order of
+    the queries nor on batching or the number of workers.
+
+    >>> stream_key(0, (1, 2), 3) == stream_key(0, (1, 2), 3)
+    True
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8, person=b"nas-gym stream")
+    return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def check_metric(evaluator: Evaluator, name: str) -> Metric:
+    """Return a search-time metric of an evaluator.
+
+    Raises:
+        InvalidArgument: the metric is held out.
+        UnknownName: the evaluator does not measure it.
+    """
+    if name not in evaluator.metrics:
+        raise UnknownName("metric", name, evaluator.search_metrics)
+    metric = evaluator.metrics[name]
+    if metric.held_out:
+        raise InvalidArgument(
+            f"the metric {name!r} is held out: it is reported at the end and never shown to an agent. "
+            f"Allowed: {', '.join(evaluator.search_metrics)}."
+        )
+    return metric

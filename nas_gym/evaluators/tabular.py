@@ -1,0 +1,241 @@
+"""The reward of a finished architecture by looking it up.
+
+Dimension letters: N queries, R rows of the table, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_gym.errors import InvalidArgument, TableError
+from nas_gym.evaluators.core import (
+    Evaluation,
+    Evaluations,
+    Evaluator,
+    Metric,
+    Queries,
+    Reference,
+    Status,
+    stream_key,
+)
+from nas_gym.search_spaces.core import Encoding, SearchSpace
+from nas_gym.tables.format import TABLES, Table, read_table
+
+NOISES = ("mean", "sample")
+
+
+class TabularEvaluator(Evaluator):
+    """Answers from a table in which every architecture was trained.
+
+    Metrics are the table's measurements. The fidelity is the epoch whose accuracy is looked up; the simulated cost
+    is the training time up to it. With ``noise="mean"`` an answer is the mean over the table's seeds; with
+    ``noise="sample"`` it is one seed, drawn by a stream that depends only on `evaluation_seed`, the canonical
+    encoding, the fidelity and how often the query was repeated. Reports are always the mean at full fidelity.
+    """
+
+    def __init__(
+        self, space: SearchSpace, table: str = "digits", noise: str = "mean", evaluation_seed: int = 0
+    ) -> None:
+        """Load the table.
+
+        Args:
+            space: the search space, which must be the table's.
+            table: name in `TABLES` or path of a ``.parquet`` file.
+            noise: "mean" or "sample".
+            evaluation_seed: of the drawn seeds, for ``noise="sample"``.
+
+        Raises:
+            UnknownName: no such table.
+            TableError: the file is damaged, or belongs to another space.
+            InvalidArgument: unknown noise.
+        """
+        if noise not in NOISES:
+            raise InvalidArgument(f"noise must be one of {', '.join(NOISES)}, got {noise!r}.")
+        self.space = space
+        self.table: Table = read_table(TABLES[table])
+        if self.table.metadata.get("space") != space.name:
+            raise TableError(
+                f"{self.table.path}: a table of the space {self.table.metadata.get('space')!r}, but {space.name!r} is searched."
+            )
+        self.noise = noise
+        self.evaluation_seed = evaluation_seed
+        self.deterministic = noise == "mean"
+        self.metrics: Mapping[str, Metric] = {
+            name: Metric(measurement.direction, measurement.unit, measurement.held_out)
+            for name, measurement in self.table.measurements.items()
+        }
+        self.fidelities = (1, self.table.epochs)
+        self._names = self.search_metrics
+        self._dense = len(self.table) == space.size() and int(self.table.codes[-1]) == len(self.table) - 1
+        self._repeats: dict[tuple[Encoding, int], int] = {}
+        self._columns: dict[int, dict[str, npt.NDArray[np.float64]]] = {}
+        self._lists: dict[int, tuple[list[float], ...]] = {}
+
+    # --- batches -----------------------------------------------------------------------------------
+
+    def evaluate(self, queries: Queries) -> Evaluations:
+        """Look up a batch; rows that the table lacks get the status `build_error`."""
+        rows = self._rows(queries)
+        if queries.fidelities is None:
+            answer = self._at(rows, self._full, queries)
+        else:
+            for fidelity in (distinct := np.unique(queries.fidelities)):
+                self.check_fidelity(int(fidelity))
+            if len(distinct) == 1:
+                answer = self._at(rows, int(distinct[0]), queries)
+            else:
+                answer = self._mixed(queries, distinct)
+        missing = rows < 0
+        return self._without(answer, missing) if missing.any() else answer
+
+    @property
+    def _full(self) -> int:
+        return self.table.epochs
+
+    def _rows(self, queries: Queries) -> npt.NDArray[np.int64]:
+        """Return the row of each query in the table, -1 where absent, shape [N]."""
+        codes = self.space.codes(queries.encodings, queries.lengths)
+        if self._dense:
+            return codes
+        positions = np.searchsorted(self.table.codes, codes)
+        positions[positions == len(self.table)] = 0
+        return np.where(self.table.codes[positions] == codes, positions, -1)
+
+    def _at(self, rows: npt.NDArray[np.int64], fidelity: int, queries: Queries) -> Evaluations:
+        if self.noise == "sample":
+            seeds = self._draw_seeds(queries, fidelity)
+            metrics = {name: self._sampled(name, rows, seeds, fidelity) for name in self._names}
+            cost = self._sampled("train_seconds", rows, seeds, None) * (fidelity / self._full)
+        else:
+            columns = self._means(fidelity)
+            metrics = {name: columns[name].take(rows, mode="wrap") for name in self._names}
+            cost = columns[_COST].take(rows, mode="wrap")
+        return Evaluations(np.zeros(len(rows), np.int8), metrics, cost)
+
+    def _mixed(self, queries: Queries, distinct: npt.NDArray[np.int64]) -> Evaluations:
+        """Answer a batch of several fidelities, one after the other, and put the rows back in order."""
+        count = len(queries)
+        metrics = {name: np.empty(count) for name in self._names}
+        cost = np.empty(count)
+        for fidelity in distinct:
+            selection = np.flatnonzero(queries.fidelities == fidelity)
+            part_queries = queries.rows(selection)
+            part = self._at(self._rows(part_queries), int(fidelity), part_queries)
+            cost[selection] = part.cost_seconds
+            for name, column in part.metrics.items():
+                metrics[name][selection] = column
+        return Evaluations(np.zeros(count, np.int8), metrics, cost)
+
+    def _without(self, answer: Evaluations, missing: npt.NDArray[np.bool_]) -> Evaluations:
+        return Evaluations(
+            np.where(missing, np.int8(Status.BUILD_ERROR), answer.status).astype(np.int8),
+            {name: np.where(missing, np.nan, column) for name, column in answer.metrics.items()},
+            np.where(missing, self.mean_cost(), answer.cost_seconds),
+            {int(row): f"not in the table {self.table.name}" for row in np.flatnonzero(missing)},
+        )
+
+    # --- one query ---------------------------------------------------------------------------------
+
+    def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
+        """Look up one architecture, without arrays."""
+        if not self._dense or self.noise == "sample":
+            return super().evaluate_one(encoding, fidelity)
+        if fidelity is None:
+            fidelity = self._full
+        lists = self._lists.get(fidelity)
+        if lists is None:
+            lists = self._lists[self.check_fidelity(fidelity)] = self._as_lists(fidelity)
+        row = self.space.code(encoding)
+        *metrics, cost = [column[row] for column in lists]
+        return Evaluation(Status.OK, dict(zip(self._names, metrics, strict=True)), cost)
+
+    def _as_lists(self, fidelity: int) -> tuple[list[float], ...]:
+        columns = self._means(fidelity)
+        return tuple(columns[name].tolist() for name in (*self._names, _COST))
+
+    # --- values ------------------------------------------------------------------------------------
+
+    def _means(self, fidelity: int) -> dict[str, npt.NDArray[np.float64]]:
+        columns = self._columns.get(fidelity)
+        if columns is None:
+            columns = {name: self._mean(name, fidelity) for name in self._names}
+            share = fidelity / self._full
+            seconds = self.table.measurements.get("train_seconds")
+            columns[_COST] = self.table.mean("train_seconds") * share if seconds else np.zeros(len(self.table))
+            self._columns[fidelity] = columns
+        return columns
+
+    def _mean(self, name: str, fidelity: int) -> npt.NDArray[np.float64]:
+        return self.table.mean(name, fidelity if self.table.measurements[name].epochs else None)
+
+    def _sampled(
+        self, name: str, rows: npt.NDArray[np.int64], seeds: npt.NDArray[np.float64], fidelity: int | None
+    ) -> npt.NDArray[np.float64]:
+        if name not in self.table.measurements:
+            return np.zeros(len(rows))
+        values = self.table.per_seed(name, fidelity if self.table.measurements[name].epochs else None)
+        return values[rows, (seeds * values.shape[1]).astype(np.int64)]
+
+    def _draw_seeds(self, queries: Queries, fidelity: int) -> npt.NDArray[np.float64]:
+        """Return a number in [0, 1) per query that picks its seed, shape [N]."""
+        drawn = np.empty(len(queries))
+        for index, encoding in enumerate(self.space.rows(queries.encodings, queries.lengths)):
+            canonical = self.space.canonical(encoding)
+            repeat = self._repeats.get((canonical, fidelity), 0)
+            self._repeats[canonical, fidelity] = repeat + 1
+            drawn[index] = stream_key(self.evaluation_seed, canonical, fidelity, repeat) / 2**63
+        return drawn
+
+    def reset_repeats(self) -> None:
+        """Start the noise of repeated queries anew."""
+        self._repeats.clear()
+
+    # --- the whole table ---------------------------------------------------------------------------
+
+    def identity(self, encoding: Encoding) -> Encoding:
+        """Return the encoding itself: isomorphic cells differ in parameters."""
+        return encoding
+
+    def report(self, encoding: Encoding) -> dict[str, float]:
+        """Return the means at full fidelity, held-out metrics included.
+
+        Raises:
+            TableError: the table lacks this architecture.
+        """
+        row = int(self._rows(Queries.of(self.space, [encoding]))[0])
+        if row < 0:
+            raise TableError(f"{self.table.path}: has no architecture {encoding}.")
+        return {name: float(values[row]) for name, values in self._reported.items()}
+
+    @cached_property
+    def _reported(self) -> dict[str, npt.NDArray[np.float64]]:
+        return {name: self.table.mean(name) for name in self.table.measurements}
+
+    def reported(self, metric: str) -> npt.NDArray[np.float64]:
+        """Return the reported value of a metric for every row, shape [R].
+
+        Raises:
+            UnknownName: the table does not record it.
+        """
+        return self.table.mean(metric) if metric not in self._reported else self._reported[metric]
+
+    def reference(self, metric: str) -> Reference | None:
+        """Return best, mean and worst of a metric at full fidelity; None where the table is incomplete."""
+        if not self._dense:
+            return None
+        values = self.reported(metric)
+        best, worst = float(values.max()), float(values.min())
+        if self.table.measurement(metric).direction == "minimize":
+            best, worst = worst, best
+        return Reference(best, float(values.mean()), worst)
+
+    def mean_cost(self, fidelity: int | None = None) -> float:
+        """Return the mean simulated seconds of a query, which failed ones are charged."""
+        return float(self._means(self._full if fidelity is None else fidelity)[_COST].mean())
+
+
+_COST = "cost_seconds"

@@ -1,0 +1,47 @@
+"""From an architecture to a trainable PyTorch module (needs the extra `train`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nas_gym.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas_gym.search_spaces import Encoding, SearchSpace
+
+NETWORKS = Registry(
+    "network builder",
+    {
+        "nas_bench_201": Entry("nas_gym.networks.nas_bench_201:build", "macro network of NATS-Bench", "train"),
+    },
+)
+"""Builders by the name of the search space: ``build(architecture, input_shape, classes, **sizes)``."""
+
+
+def build(
+    space: SearchSpace,
+    encoding: Encoding,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    **sizes: Any,  # noqa: ANN401 - each builder documents its own sizes
+) -> nn.Module:
+    """Return the module of an architecture: images [N, *input_shape] -> logits [N, classes].
+
+    Args:
+        space: the search space, whose name selects the builder.
+        encoding: a complete encoding.
+        input_shape: (channels, height, width).
+        classes: number of classes.
+        **sizes: keyword arguments of the builder, e.g. ``skeleton``.
+
+    Raises:
+        InvalidEncoding: `encoding` is not an architecture of `space`.
+        UnknownName: no builder for this space.
+        MissingExtra: torch is not installed.
+    """
+    return NETWORKS[space.name](space.decode(encoding), input_shape, classes, **sizes)
+
+
+__all__ = ["NETWORKS", "build"]

@@ -1,0 +1,51 @@
+"""The environment ids: one row each, and the loop that registers them with Gymnasium."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One environment id.
+
+    Attributes:
+        entry_point: ``"module:Class"`` of the single environment.
+        vector_entry_point: ``"module:Class"`` of the vector environment.
+        summary: one line for listings.
+        system: the published system it rebuilds.
+        kwargs: keyword arguments, JSON scalars only.
+    """
+
+    entry_point: str
+    vector_entry_point: str
+    summary: str
+    system: str
+    kwargs: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+ENVIRONMENTS = {
+    "NAS-Cell-v0": Registration(
+        "nas_gym.envs.cell:CellEnv",
+        "nas_gym.envs.cell:CellVectorEnv",
+        "a cell of 6 edges, 5 operations each; looked up in a table of trained networks",
+        "NAS-Bench-201 / NATS-Bench topology space",
+    ),
+}
+"""Environments by id."""
+
+
+def register_all() -> None:
+    """Register every id that Gymnasium does not know yet; safe to call again."""
+    for name, row in ENVIRONMENTS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point=row.entry_point,
+                vector_entry_point=row.vector_entry_point,
+                kwargs=dict(row.kwargs),
+            )

@@ -1,0 +1,410 @@
+"""What a search space is: a grammar over integer decisions, written once, and all that follows from it.
+
+Dimension letters: N rows of a batch, L = `max_length`, C = `max_choices`, K features of an observation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_gym.errors import InvalidEncoding
+
+Encoding: TypeAlias = tuple[int, ...]
+"""The decisions taken, in order. It identifies an architecture inside its search space."""
+
+Prefixes: TypeAlias = npt.NDArray[np.int64]
+"""Decisions taken so far, one row each, shape [N, L]; entries at and beyond the row's length are 0."""
+
+Lengths: TypeAlias = npt.NDArray[np.int64]
+"""Number of decisions taken, shape [N]."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One point of the grammar where a choice is due.
+
+    Attributes:
+        kind: which sort of decision it is; a controller keeps one output head per kind.
+        labels: names of the choices, at most C of them.
+        ordered: whether neighbouring choices are similar (a kernel size is, an operation is not).
+        mask: which choices are legal here, shape [C]; at least one is.
+    """
+
+    kind: int
+    labels: tuple[str, ...]
+    ordered: bool
+    mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A drawable graph.
+
+    Attributes:
+        nodes: labels of the nodes, in topological order.
+        edges: (source, target, label) with indices into `nodes`.
+    """
+
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[int, int, str], ...]
+
+
+class SearchSpace(ABC):
+    """A set of architectures, given by a grammar. Frozen; knows neither torch nor data nor metrics.
+
+    A subclass defines `name`, `max_length`, `max_choices`, `decision` and `decode`; everything else is
+    derived and may be overridden for speed or for the published notation. Instances must be hashable
+    values (a frozen dataclass), since encodings, tables and caches are keyed by them.
+    """
+
+    name: str
+    max_length: int
+    max_choices: int
+
+    # --- the grammar -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def decision(self, prefix: Encoding) -> Decision | None:
+        """Return the next decision after `prefix`, or None when the architecture is complete."""
+
+    @abstractmethod
+    def decode(self, encoding: Encoding) -> Any:  # noqa: ANN401 - each space has its own dataclass
+        """Return the space's own frozen dataclass for a complete encoding; it offers ``graph()``.
+
+        Raises:
+            InvalidEncoding: `encoding` is not a complete legal sequence of decisions.
+        """
+
+    def is_complete(self, prefix: Encoding) -> bool:
+        """Tell whether no decision is left after `prefix`."""
+        return self.decision(prefix) is None
+
+    def sketch(self, prefix: Encoding) -> Sketch:
+        """Return what to draw of a finished or unfinished architecture: by default its decisions as a chain."""
+        decisions = (self.decision(prefix[:position]) for position in range(len(prefix)))
+        labels = tuple(
+            decision.labels[value] for decision, value in zip(decisions, prefix, strict=True) if decision is not None
+        )
+        chain = tuple((node, node + 1, "") for node in range(len(labels) + 1))
+        return Sketch(("input", *labels, "output" if self.is_complete(prefix) else "?"), chain)
+
+    def validate(self, encoding: Sequence[int]) -> Encoding:
+        """Return `encoding` as a tuple of Python ints after checking it against the grammar.
+
+        Raises:
+            InvalidEncoding: naming the first decision that is wrong.
+        """
+        try:
+            values = tuple(int(value) for value in encoding)
+        except (TypeError, ValueError):
+            raise InvalidEncoding(
+                f"{encoding!r} is not an encoding of {self.name}: expected a sequence of integers."
+            ) from None
+        for position, value in enumerate(values):
+            decision = self.decision(values[:position])
+            if decision is None:
+                raise InvalidEncoding(
+                    f"{values} is not an encoding of {self.name}: it is complete after {position} decisions, "
+                    f"but {len(values)} were given."
+                )
+            if not 0 <= value < len(decision.labels) or not decision.mask[value]:
+                legal = [choice for choice, allowed in enumerate(decision.mask) if allowed]
+                raise InvalidEncoding(
+                    f"{values} is not an encoding of {self.name}: decision {position} is {value}, allowed are {legal}."
+                )
+        if self.decision(values) is not None:
+            raise InvalidEncoding(
+                f"{values} is not an encoding of {self.name}: it ends after {len(values)} decisions, more are due."
+            )
+        return values
+
+    # --- the grammar in arrays ---------------------------------------------------------------------
+
+    @cached_property
+    def _mask_cache(self) -> dict[Encoding, tuple[npt.NDArray[np.bool_], bool]]:
+        return {}
+
+    def _mask_and_complete(self, prefix: Encoding) -> tuple[npt.NDArray[np.bool_], bool]:
+        cache = self._mask_cache
+        found = cache.get(prefix)
+        if found is None:
+            decision = self.decision(prefix)
+            row = np.ones(self.max_choices, dtype=np.bool_) if decision is None else np.array(decision.mask, np.bool_)
+            row.flags.writeable = False
+            found = (row, decision is None)
+            if len(cache) >= 1_000_000:  # bounds the memory of long searches in huge spaces
+                cache.clear()
+            cache[prefix] = found
+        return found
+
+    def masks(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
+        """Return the legal choices of every row, shape [N, C]; all True in complete rows."""
+        rows = [self._mask_and_complete(prefix)[0] for prefix in self.rows(prefixes, lengths)]
+        return np.stack(rows) if rows else np.ones((0, self.max_choices), np.bool_)
+
+    def complete(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
+        """Return which rows are complete, shape [N]."""
+        return np.array([self._mask_and_complete(row)[1] for row in self.rows(prefixes, lengths)], np.bool_)
+
+    def rows(self, prefixes: Prefixes, lengths: Lengths) -> list[Encoding]:
+        """Return the rows of a batch as tuples of Python ints."""
+        return [
+            tuple(row[:length])
+            for row, length in zip(np.asarray(prefixes).tolist(), np.asarray(lengths).tolist(), strict=True)
+        ]
+
+    def pack(self, encodings: Sequence[Encoding]) -> tuple[Prefixes, Lengths]:
+        """Return tuples of decisions as padded arrays, the inverse of `rows`."""
+        prefixes = np.zeros((len(encodings), self.max_length), np.int64)
+        lengths = np.fromiter((len(encoding) for encoding in encodings), np.int64, len(encodings))
+        for row, encoding in zip(prefixes, encodings, strict=True):
+            row[: len(encoding)] = encoding
+        return prefixes, lengths
+
+    # --- what a learner sees -----------------------------------------------------------------------
+
+    @property
+    def observation_nvec(self) -> npt.NDArray[np.int64]:
+        """Number of values of each observed feature, shape [K]."""
+        return np.full(self.max_length, self.max_choices + 1, np.int64)
+
+    def observe(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
+        """Return what a learner sees, shape [N, K]: the padded prefix plus one, 0 = not decided yet."""
+        decided = np.arange(self.max_length) < np.asarray(lengths)[:, None]
+        return np.where(decided, np.asarray(prefixes) + 1, 0)
+
+    @property
+    def states_nvec(self) -> npt.NDArray[np.int64]:
+        """Number of values of each feature of `states`, shape [S]."""
+        return self.observation_nvec
+
+    def states(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
+        """Return the published agent's own state, shape [N, S]; the observation where none is published."""
+        return self.observe(prefixes, lengths)
+
+    # --- notation and identity ---------------------------------------------------------------------
+
+    def to_string(self, encoding: Encoding) -> str:
+        """Return the published notation of an architecture.
+
+        Raises:
+            InvalidEncoding: `encoding` is not an architecture of this space.
+        """
+        encoding = self.validate(encoding)
+        decisions = (self.decision(encoding[:position]) for position in range(len(encoding)))
+        return " ".join(
+            decision.labels[value] for decision, value in zip(decisions, encoding, strict=True) if decision is not None
+        )
+
+    def from_string(self, text: str) -> Encoding:
+        """Return the encoding of a notation, the inverse of `to_string`.
+
+        Raises:
+            InvalidEncoding: naming the first token that is wrong.
+        """
+        prefix: Encoding = ()
+        for token in text.split():
+            decision = self.decision(prefix)
+            if decision is None or token not in decision.labels:
+                allowed = "nothing, the architecture is complete" if decision is None else ", ".join(decision.labels)
+                raise InvalidEncoding(f"{text!r}: token {len(prefix)} is {token!r}, allowed: {allowed}.")
+            prefix = (*prefix, decision.labels.index(token))
+        return self.validate(prefix)
+
+    def canonical(self, encoding: Encoding) -> Encoding:
+        """Return the representative of the architecture's isomorphism class."""
+        return self.validate(encoding)
+
+    @cached_property
+    def _code_is_exact(self) -> bool:
+        return self.max_length * math.log2(self.max_choices + 1) < 63
+
+    def code(self, encoding: Encoding) -> int:
+        """Return an integer that identifies the encoding: exact in 63 bits, else a 128-bit hash."""
+        if self._code_is_exact:
+            value = 0
+            for choice in encoding:
+                value = value * (self.max_choices + 1) + choice + 1
+            return value
+        digest = hashlib.blake2b(repr(tuple(encoding)).encode(), digest_size=16, person=b"nas-gym code")
+        return int.from_bytes(digest.digest(), "big")
+
+    def codes(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[Any]:
+        """Return the codes of complete rows, shape [N]: int64 where they fit, else Python integers."""
+        codes = [self.code(row) for row in self.rows(prefixes, lengths)]
+        return np.array(codes, np.int64 if self._code_is_exact else object)
+
+    def size(self) -> int | None:
+        """Return the exact number of encodings, or None where they cannot be counted."""
+        return sum(1 for _ in self.enumerate())
+
+    # --- moving around -----------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> Encoding:
+        """Return an architecture drawn by a uniform choice at every decision.
+
+        Uniform over the encodings where all have the same choices; elsewhere it favours short ones.
+        """
+        prefix: Encoding = ()
+        while (decision := self.decision(prefix)) is not None:
+            legal = [choice for choice, allowed in enumerate(decision.mask) if allowed]
+            prefix = (*prefix, legal[int(rng.integers(len(legal)))])
+        return prefix
+
+    def enumerate(self) -> Iterator[Encoding]:
+        """Iterate over all encodings in lexicographic order of the decisions."""
+        stack: list[Encoding] = [()]
+        while stack:
+            prefix = stack.pop()
+            decision = self.decision(prefix)
+            if decision is None:
+                yield prefix
+            else:
+                legal = [choice for choice, allowed in enumerate(decision.mask) if allowed]
+                stack.extend((*prefix, choice) for choice in reversed(legal))
+
+    def neighbours(self, encoding: Encoding) -> list[Encoding]:
+        """Return the architectures one changed decision away, without duplicates, in a fixed order.
+
+        Later decisions are kept while they are legal; where one is not, the first legal choice takes its
+        place, and decisions that become due at the end take their first legal choice.
+        """
+        encoding = self.validate(encoding)
+        changed = (self._replace(encoding, position, choice) for position, choice in self._substitutions(encoding))
+        return list(dict.fromkeys(changed))
+
+    def mutate(self, encoding: Encoding, rng: np.random.Generator) -> Encoding:
+        """Return one of the `neighbours`: a uniform changeable position, then a uniform other choice."""
+        encoding = self.validate(encoding)
+        choices: dict[int, list[int]] = {}
+        for position, choice in self._substitutions(encoding):
+            choices.setdefault(position, []).append(choice)
+        if not choices:
+            raise InvalidEncoding(f"{encoding} has no neighbours in {self.name}: no decision has a second legal choice.")
+        positions = sorted(choices)
+        position = positions[int(rng.integers(len(positions)))]
+        options = choices[position]
+        return self._replace(encoding, position, options[int(rng.integers(len(options)))])
+
+    def _substitutions(self, encoding: Encoding) -> Iterator[tuple[int, int]]:
+        for position, current in enumerate(encoding):
+            decision = self.decision(encoding[:position])
+            if decision is None:
+                return
+            for choice, allowed in enumerate(decision.mask):
+                if allowed and choice != current:
+                    yield position, choice
+
+    def _replace(self, encoding: Encoding, position: int, choice: int) -> Encoding:
+        prefix = (*encoding[:position], choice)
+        while (decision := self.decision(prefix)) is not None:
+            kept = encoding[len(prefix)] if len(prefix) < len(encoding) else None
+            if kept is None or kept >= len(decision.mask) or not decision.mask[kept]:
+                kept = decision.mask.index(True)
+            prefix = (*prefix, kept)
+        return prefix
+
+    # --- whole batches -----------------------------------------------------------------------------
+
+    def canonical_keys(self, prefixes: Prefixes, lengths: Lengths) -> Sequence[Hashable]:
+        """Return one hashable key per complete row, equal for isomorphic architectures; for counting."""
+        return [self.code(self.canonical(row)) for row in self.rows(prefixes, lengths)]
+
+    def encodings(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.object_]:
+        """Return the rows as an object array of tuples, shape [N]."""
+        result = np.empty(len(lengths), dtype=object)
+        result[:] = self.rows(prefixes, lengths)
+        return result
+
+
+class FixedSlotSpace(SearchSpace):
+    """A search space whose every architecture answers the same decisions, all choices always legal.
+
+    A subclass defines `name` and `slots`. Codes are the mixed-radix number of the decisions, so they
+    run from 0 to ``size() - 1`` in the order of `enumerate`.
+    """
+
+    @property
+    @abstractmethod
+    def slots(self) -> tuple[Decision, ...]:
+        """The decisions, in order; their masks allow exactly their labels."""
+
+    @cached_property
+    def max_length(self) -> int:  # type: ignore[override]
+        """Number of decisions."""
+        return len(self.slots)
+
+    @cached_property
+    def max_choices(self) -> int:  # type: ignore[override]
+        """Largest number of choices of any decision."""
+        return max(len(slot.labels) for slot in self.slots)
+
+    @cached_property
+    def arities(self) -> tuple[int, ...]:
+        """Number of choices of every decision."""
+        return tuple(len(slot.labels) for slot in self.slots)
+
+    @cached_property
+    def _radices(self) -> npt.NDArray[np.int64]:
+        return np.array([math.prod(self.arities[position + 1 :]) for position in range(self.max_length)], np.int64)
+
+    @cached_property
+    def _mask_rows(self) -> npt.NDArray[np.bool_]:
+        rows = np.ones((self.max_length + 1, self.max_choices), np.bool_)
+        for row, slot in zip(rows, self.slots, strict=False):
+            row[:] = slot.mask
+        rows.flags.writeable = False
+        return rows
+
+    def decision(self, prefix: Encoding) -> Decision | None:
+        """Return the next slot."""
+        return self.slots[len(prefix)] if len(prefix) < self.max_length else None
+
+    def masks(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
+        """Return the legal choices of every row, shape [N, C]."""
+        return self._mask_rows[np.asarray(lengths)]
+
+    def complete(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
+        """Return which rows are complete, shape [N]."""
+        return np.asarray(lengths) >= self.max_length
+
+    @property
+    def observation_nvec(self) -> npt.NDArray[np.int64]:
+        """Number of values of each slot, plus one for "not decided yet", shape [L]."""
+        return np.array(self.arities, np.int64) + 1
+
+    def code(self, encoding: Encoding) -> int:
+        """Return the position of the encoding in `enumerate`."""
+        value = 0
+        for arity, choice in zip(self.arities, encoding, strict=True):
+            value = value * arity + choice
+        return value
+
+    def codes(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
+        """Return the codes of complete rows, shape [N]."""
+        return np.asarray(prefixes) @ self._radices
+
+    def size(self) -> int:
+        """Return the exact number of encodings."""
+        return math.prod(self.arities)
+
+    def enumerate(self) -> Iterator[Encoding]:
+        """Iterate over all encodings in the order of their codes."""
+        return itertools.product(*(range(arity) for arity in self.arities))
+
+    @cached_property
+    def all_encodings(self) -> npt.NDArray[np.object_]:
+        """Every encoding as a tuple, at the index of its code; only sensible in enumerable spaces."""
+        result = np.empty(self.size(), dtype=object)
+        result[:] = list(self.enumerate())
+        return result
