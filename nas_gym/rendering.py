@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING
 
@@ -51,13 +50,14 @@ def render_rgb(space: SearchSpace, prefix: Encoding) -> npt.NDArray[np.uint8]:
     sketch = space.sketch(prefix)
     spacing = 200
     span = max((target - source for source, target, _ in sketch.edges), default=1)
-    reach = 45 + 62 * span
-    surface = pygame.Surface((spacing * (len(sketch.nodes) - 1) + 160, 2 * reach + 40))
+    reach = 70 + 62 * (span - 1)
+    surface = pygame.Surface((spacing * (len(sketch.nodes) - 1) + 160, 2 * reach))
     surface.fill(_BACKGROUND)
     middle = surface.get_height() // 2
     font = pygame.font.Font(None, 24)
+    colours = _colours(space, sketch)
     for index, edge in enumerate(_longest_first(sketch)):
-        _draw_edge(surface, font, edge, spacing, middle, upwards=index % 2 == 0)
+        _draw_edge(surface, font, edge, colours, spacing, middle, upwards=index % 2 == 0)
     for node, label in enumerate(sketch.nodes):
         _draw_node(surface, font, label, (80 + spacing * node, middle))
     return np.ascontiguousarray(pygame.surfarray.array3d(surface).transpose(1, 0, 2))
@@ -81,6 +81,7 @@ def _draw_edge(
     surface: pygame.Surface,
     font: pygame.font.Font,
     edge: tuple[int, int, str],
+    colours: dict[str, tuple[int, int, int]],
     spacing: int,
     middle: int,
     upwards: bool,
@@ -94,7 +95,7 @@ def _draw_edge(
     steps = [step / 40 for step in range(41)]
     curve = [(start + (end - start) * t, middle + height * 2 * t * (1 - t)) for t in steps]
     undecided = name in ("?", "none")
-    colour = _FAINT if undecided else _colour(name)
+    colour = _FAINT if undecided else colours[name]
     pygame.draw.lines(surface, colour, False, curve, 1 if name == "none" else 3)
     tip, before = curve[33], curve[32]
     angle = math.atan2(tip[1] - before[1], tip[0] - before[0])
@@ -105,5 +106,9 @@ def _draw_edge(
         surface.blit(text, text.get_rect(center=(round(curve[20][0]), round(curve[20][1]) - (0 if height else 18))))
 
 
-def _colour(name: str) -> tuple[int, int, int]:
-    return _PALETTE[hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % len(_PALETTE)]
+def _colours(space: SearchSpace, sketch: Sketch) -> dict[str, tuple[int, int, int]]:
+    """Return a colour for every edge label: the same in all pictures of a space for the labels of its first decision."""
+    first = space.decision(())
+    labels = list(first.labels) if first is not None else []
+    labels += sorted({name for _, _, name in sketch.edges} - set(labels))
+    return {label: _PALETTE[index % len(_PALETTE)] for index, label in enumerate(labels)}

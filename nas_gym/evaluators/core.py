@@ -1,6 +1,6 @@
 """What an evaluator is: encodings in, metrics out, always in columns; failures are data.
 
-Dimension letters: N queries, L = `space.max_length`.
+Dimension letters: N queries.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import FidelityError, InvalidArgument, UnknownName
-from nas_gym.search_spaces.core import Encoding, Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Batch, Encoding, SearchSpace
 
 
 class Status(IntEnum):
@@ -46,6 +47,10 @@ class Status(IntEnum):
 
 STATUS_LABELS: npt.NDArray[np.object_] = np.array([status.label for status in Status], dtype=object)
 """Labels at the index of their status, for whole columns."""
+
+
+LABELS: tuple[str, ...] = tuple(STATUS_LABELS)
+"""The same, for single statuses."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +83,41 @@ class Reference:
     worst: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Queries:
     """A batch of architectures to evaluate.
 
     Attributes:
-        encodings: int64 [N, L], rows padded with 0.
-        lengths: int64 [N], decisions in each row.
+        batch: complete encodings, N rows.
         fidelities: int64 [N], epochs; None = the evaluator's default for all.
         parents: content hash of each row's parent weights, or None.
     """
 
-    encodings: Prefixes
-    lengths: Lengths
+    batch: Batch
     fidelities: npt.NDArray[np.int64] | None = None
     parents: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         """Return N."""
-        return len(self.lengths)
+        return len(self.batch)
+
+    @property
+    def rows(self) -> list[Encoding]:
+        """The encodings as tuples."""
+        return self.batch.space.rows(self.batch.prefixes, self.batch.lengths)
 
     @classmethod
     def of(cls, space: SearchSpace, encodings: Sequence[Encoding], fidelity: int | None = None) -> Queries:
         """Build a batch from tuples, all at one fidelity."""
-        prefixes, lengths = space.pack(encodings)
-        fidelities = None if fidelity is None else np.full(len(lengths), fidelity, np.int64)
-        return cls(prefixes, lengths, fidelities)
+        fidelities = None if fidelity is None else np.full(len(encodings), fidelity, np.int64)
+        return cls(Batch.of(space, encodings), fidelities)
 
-    def rows(self, selection: slice | npt.NDArray[np.int64]) -> Queries:
+    def select(self, rows: slice | npt.NDArray[np.int64]) -> Queries:
         """Return some of the rows."""
         parents = self.parents
         if parents is not None:
-            parents = [parents[index] for index in np.arange(len(self))[selection]]
-        fidelities = None if self.fidelities is None else self.fidelities[selection]
-        return Queries(self.encodings[selection], self.lengths[selection], fidelities, parents)
+            parents = [parents[index] for index in np.arange(len(self))[rows]]
+        return Queries(self.batch.select(rows), None if self.fidelities is None else self.fidelities[rows], parents)
 
 
 class Evaluation(NamedTuple):
@@ -203,7 +209,7 @@ class Evaluator(ABC):
         """Evaluate one architecture; the same answer as a batch of one."""
         queries = Queries.of(self.space, [encoding], fidelity)
         if parent is not None:
-            queries = Queries(queries.encodings, queries.lengths, queries.fidelities, [parent])
+            queries = Queries(queries.batch, queries.fidelities, [parent])
         return self.evaluate(queries).row(0)
 
     def check_fidelity(self, fidelity: int) -> int:
@@ -238,7 +244,7 @@ class Evaluator(ABC):
     def reset_repeats(self) -> None:
         """Forget how often each query was repeated, so that noise starts anew."""
 
-    @property
+    @cached_property
     def search_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that `evaluate` returns."""
         return tuple(name for name, metric in self.metrics.items() if not metric.held_out)

@@ -51,7 +51,7 @@ class CostEvaluator(Evaluator):
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Count a batch."""
-        rows = self.space.rows(queries.encodings, queries.lengths)
+        rows = queries.rows
         return Evaluations.of([self.evaluate_one(row) for row in rows], self.search_metrics)
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:

@@ -30,7 +30,7 @@ class Cached(Evaluator):
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Evaluate what was not asked before, in one batch, and answer the rest from memory."""
-        rows = self.space.rows(queries.encodings, queries.lengths)
+        rows = queries.rows
         fidelities = [None] * len(rows) if queries.fidelities is None else queries.fidelities.tolist()
         parents = [None] * len(rows) if queries.parents is None else list(queries.parents)
         identities = [self.inner.identity(row) for row in rows]
@@ -39,7 +39,7 @@ class Cached(Evaluator):
         fresh: dict[_Key, Evaluation] = {}
         if new:
             indices = np.array(sorted(new.values()))
-            evaluated = self.inner.evaluate(queries.rows(indices))
+            evaluated = self.inner.evaluate(queries.select(indices))
             fresh = {keys[index]: evaluated.row(position) for position, index in enumerate(indices.tolist())}
         self._answers.update((key, answer) for key, answer in fresh.items() if not answer.status.transient)
         return Evaluations.of([fresh.get(key) or self._answers[key] for key in keys], self.search_metrics)

@@ -51,7 +51,7 @@ class SyntheticEvaluator(Evaluator):
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Evaluate a batch."""
-        rows = self.space.rows(queries.encodings, queries.lengths)
+        rows = queries.rows
         if queries.fidelities is not None and len(rows):
             self.check_fidelity(int(queries.fidelities[0]))
         return Evaluations.of([self._evaluation(row) for row in rows], self.search_metrics)

@@ -70,10 +70,11 @@ class TabularEvaluator(Evaluator):
         }
         self.fidelities = (1, self.table.epochs)
         self._names = self.search_metrics
+        self._full = self.table.epochs
         self._dense = len(self.table) == space.size() and int(self.table.codes[-1]) == len(self.table) - 1
         self._repeats: dict[tuple[Encoding, int], int] = {}
+        self._lists: dict[int | None, list[list[float]]] = {}
         self._columns: dict[int, dict[str, npt.NDArray[np.float64]]] = {}
-        self._lists: dict[int, tuple[list[float], ...]] = {}
 
     # --- batches -----------------------------------------------------------------------------------
 
@@ -92,13 +93,9 @@ class TabularEvaluator(Evaluator):
         missing = rows < 0
         return self._without(answer, missing) if missing.any() else answer
 
-    @property
-    def _full(self) -> int:
-        return self.table.epochs
-
     def _rows(self, queries: Queries) -> npt.NDArray[np.int64]:
         """Return the row of each query in the table, -1 where absent, shape [N]."""
-        codes = self.space.codes(queries.encodings, queries.lengths)
+        codes = queries.batch.codes
         if self._dense:
             return codes
         positions = np.searchsorted(self.table.codes, codes)
@@ -123,7 +120,7 @@ class TabularEvaluator(Evaluator):
         cost = np.empty(count)
         for fidelity in distinct:
             selection = np.flatnonzero(queries.fidelities == fidelity)
-            part_queries = queries.rows(selection)
+            part_queries = queries.select(selection)
             part = self._at(self._rows(part_queries), int(fidelity), part_queries)
             cost[selection] = part.cost_seconds
             for name, column in part.metrics.items():
@@ -141,27 +138,23 @@ class TabularEvaluator(Evaluator):
     # --- one query ---------------------------------------------------------------------------------
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
-        """Look up one architecture, without arrays."""
+        """Look up one architecture, without arrays of one row."""
         if not self._dense or self.noise == "sample":
             return super().evaluate_one(encoding, fidelity)
-        if fidelity is None:
-            fidelity = self._full
         lists = self._lists.get(fidelity)
         if lists is None:
-            lists = self._lists[self.check_fidelity(fidelity)] = self._as_lists(fidelity)
+            columns = self._means(self._full if fidelity is None else fidelity)
+            lists = self._lists[fidelity] = [columns[name].tolist() for name in (*self._names, _COST)]
         row = self.space.code(encoding)
-        *metrics, cost = [column[row] for column in lists]
-        return Evaluation(Status.OK, dict(zip(self._names, metrics, strict=True)), cost)
-
-    def _as_lists(self, fidelity: int) -> tuple[list[float], ...]:
-        columns = self._means(fidelity)
-        return tuple(columns[name].tolist() for name in (*self._names, _COST))
+        *values, cost = [column[row] for column in lists]
+        return Evaluation(Status.OK, dict(zip(self._names, values, strict=True)), cost)
 
     # --- values ------------------------------------------------------------------------------------
 
     def _means(self, fidelity: int) -> dict[str, npt.NDArray[np.float64]]:
         columns = self._columns.get(fidelity)
         if columns is None:
+            self.check_fidelity(fidelity)
             columns = {name: self._mean(name, fidelity) for name in self._names}
             share = fidelity / self._full
             seconds = self.table.measurements.get("train_seconds")
@@ -183,7 +176,7 @@ class TabularEvaluator(Evaluator):
     def _draw_seeds(self, queries: Queries, fidelity: int) -> npt.NDArray[np.float64]:
         """Return a number in [0, 1) per query that picks its seed, shape [N]."""
         drawn = np.empty(len(queries))
-        for index, encoding in enumerate(self.space.rows(queries.encodings, queries.lengths)):
+        for index, encoding in enumerate(queries.rows):
             canonical = self.space.canonical(encoding)
             repeat = self._repeats.get((canonical, fidelity), 0)
             self._repeats[canonical, fidelity] = repeat + 1

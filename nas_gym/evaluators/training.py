@@ -152,7 +152,7 @@ class TrainingEvaluator(Evaluator):
         fidelities: Iterable[int | None] = [None] * len(queries)
         if queries.fidelities is not None:
             fidelities = queries.fidelities.tolist()
-        rows = self.space.rows(queries.encodings, queries.lengths)
+        rows = queries.rows
         answers = [self.evaluate_one(row, fidelity) for row, fidelity in zip(rows, fidelities, strict=True)]
         return Evaluations.of(answers, self.search_metrics)
 

@@ -1,7 +1,7 @@
 """What can be built: grammars over integer decisions."""
 
 from nas_gym.registry import Entry, Registry
-from nas_gym.search_spaces.core import Decision, Encoding, FixedSlotSpace, SearchSpace
+from nas_gym.search_spaces.core import Batch, Decision, Encoding, FixedSlotSpace, SearchSpace
 
 SEARCH_SPACES = Registry(
     "search space",
@@ -14,4 +14,4 @@ SEARCH_SPACES = Registry(
 )
 """Search spaces by name."""
 
-__all__ = ["SEARCH_SPACES", "Decision", "Encoding", "FixedSlotSpace", "SearchSpace"]
+__all__ = ["SEARCH_SPACES", "Batch", "Decision", "Encoding", "FixedSlotSpace", "SearchSpace"]

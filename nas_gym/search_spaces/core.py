@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -44,6 +44,33 @@ class Decision:
     labels: tuple[str, ...]
     ordered: bool
     mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Junction:
+    """What follows a prefix, in the forms that a step needs.
+
+    Attributes:
+        mask: bool [C], which choices are legal; all of them when the architecture is complete.
+        mask_int8: the same as int8, as `info` has it.
+        legal: the same as Python booleans.
+        complete: whether no decision is left.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    mask_int8: npt.NDArray[np.int8]
+    legal: list[bool]
+    complete: bool
+
+    @classmethod
+    def of(cls, mask: Sequence[bool], complete: bool) -> Junction:
+        """Build all forms of a mask, read-only."""
+        array = np.array(mask, np.bool_)
+        array.flags.writeable = False
+        return cls(array, array.view(np.int8), array.tolist(), complete)
+
+
+_CACHE_LIMIT = 200_000
 
 
 @dataclass(frozen=True)
@@ -131,30 +158,29 @@ class SearchSpace(ABC):
     # --- the grammar in arrays ---------------------------------------------------------------------
 
     @cached_property
-    def _mask_cache(self) -> dict[Encoding, tuple[npt.NDArray[np.bool_], bool]]:
+    def _junctions(self) -> dict[Encoding, Junction]:
         return {}
 
-    def _mask_and_complete(self, prefix: Encoding) -> tuple[npt.NDArray[np.bool_], bool]:
-        cache = self._mask_cache
+    def junction(self, prefix: Encoding) -> Junction:
+        """Return what comes after `prefix`, from a bounded cache; its arrays are shared and read-only."""
+        cache = self._junctions
         found = cache.get(prefix)
         if found is None:
             decision = self.decision(prefix)
-            row = np.ones(self.max_choices, dtype=np.bool_) if decision is None else np.array(decision.mask, np.bool_)
-            row.flags.writeable = False
-            found = (row, decision is None)
-            if len(cache) >= 1_000_000:  # bounds the memory of long searches in huge spaces
+            mask = (True,) * self.max_choices if decision is None else decision.mask
+            if len(cache) >= _CACHE_LIMIT:
                 cache.clear()
-            cache[prefix] = found
+            found = cache[prefix] = Junction.of(mask, decision is None)
         return found
 
     def masks(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
         """Return the legal choices of every row, shape [N, C]; all True in complete rows."""
-        rows = [self._mask_and_complete(prefix)[0] for prefix in self.rows(prefixes, lengths)]
+        rows = [self.junction(prefix).mask for prefix in self.rows(prefixes, lengths)]
         return np.stack(rows) if rows else np.ones((0, self.max_choices), np.bool_)
 
     def complete(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
         """Return which rows are complete, shape [N]."""
-        return np.array([self._mask_and_complete(row)[1] for row in self.rows(prefixes, lengths)], np.bool_)
+        return np.array([self.junction(row).complete for row in self.rows(prefixes, lengths)], np.bool_)
 
     def rows(self, prefixes: Prefixes, lengths: Lengths) -> list[Encoding]:
         """Return the rows of a batch as tuples of Python ints."""
@@ -180,8 +206,19 @@ class SearchSpace(ABC):
 
     def observe(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
         """Return what a learner sees, shape [N, K]: the padded prefix plus one, 0 = not decided yet."""
-        decided = np.arange(self.max_length) < np.asarray(lengths)[:, None]
-        return np.where(decided, np.asarray(prefixes) + 1, 0)
+        observations = np.asarray(prefixes) + 1
+        observations *= self._decided.take(lengths, axis=0)
+        return observations
+
+    @cached_property
+    def _decided(self) -> npt.NDArray[np.int64]:
+        """1 where a prefix of the row's length has a decision, shape [L + 1, L]."""
+        return np.tri(self.max_length + 1, self.max_length, -1, dtype=np.int64)
+
+    @cached_property
+    def observes_prefix(self) -> bool:
+        """Whether `observe` is the plain padded prefix, which an environment can keep up step by step."""
+        return type(self).observe is SearchSpace.observe
 
     @property
     def states_nvec(self) -> npt.NDArray[np.int64]:
@@ -316,15 +353,55 @@ class SearchSpace(ABC):
 
     # --- whole batches -----------------------------------------------------------------------------
 
-    def canonical_keys(self, prefixes: Prefixes, lengths: Lengths) -> Sequence[Hashable]:
-        """Return one hashable key per complete row, equal for isomorphic architectures; for counting."""
-        return [self.code(self.canonical(row)) for row in self.rows(prefixes, lengths)]
+    @property
+    def dense(self) -> bool:
+        """Whether codes run from 0 to ``size() - 1``, few enough and cheap enough to index arrays by them."""
+        return False
 
-    def encodings(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.object_]:
+    def canonical_codes(self, batch: Batch) -> npt.NDArray[Any]:
+        """Return the code of every complete row's canonical encoding, shape [N]."""
+        codes = [self.code(self.canonical(row)) for row in self.rows(batch.prefixes, batch.lengths)]
+        return np.array(codes, np.int64 if self._code_is_exact else object)
+
+    def encodings(self, batch: Batch) -> npt.NDArray[np.object_]:
         """Return the rows as an object array of tuples, shape [N]."""
+        prefixes, lengths = batch.prefixes, batch.lengths
         result = np.empty(len(lengths), dtype=object)
         result[:] = self.rows(prefixes, lengths)
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of decisions with their codes, which are computed once, when first asked for.
+
+    Attributes:
+        space: the search space.
+        prefixes: int64 [N, L].
+        lengths: int64 [N].
+    """
+
+    space: SearchSpace
+    prefixes: Prefixes
+    lengths: Lengths
+
+    @classmethod
+    def of(cls, space: SearchSpace, encodings: Sequence[Encoding]) -> Batch:
+        """Build a batch from tuples."""
+        return cls(space, *space.pack(encodings))
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.lengths)
+
+    @cached_property
+    def codes(self) -> npt.NDArray[Any]:
+        """Codes of the rows, which must be complete, shape [N]."""
+        return self.space.codes(self.prefixes, self.lengths)
+
+    def select(self, rows: slice | npt.NDArray[Any]) -> Batch:
+        """Return some of the rows."""
+        return Batch(self.space, self.prefixes[rows], self.lengths[rows])
 
 
 class FixedSlotSpace(SearchSpace):
@@ -372,11 +449,30 @@ class FixedSlotSpace(SearchSpace):
 
     def masks(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
         """Return the legal choices of every row, shape [N, C]."""
-        return self._mask_rows[np.asarray(lengths)]
+        if self._always_legal:
+            return np.ones((len(lengths), self.max_choices), np.bool_)
+        return self._mask_rows.take(lengths, axis=0)
+
+    @cached_property
+    def _always_legal(self) -> bool:
+        return bool(self._mask_rows.all())
+
+    @cached_property
+    def _slot_junctions(self) -> list[Junction]:
+        last = self.max_length
+        return [Junction.of(row.tolist(), position == last) for position, row in enumerate(self._mask_rows)]
+
+    def junction(self, prefix: Encoding) -> Junction:
+        """Return what comes after `prefix`; it depends on the length alone."""
+        return self._slot_junctions[len(prefix)]
 
     def complete(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
         """Return which rows are complete, shape [N]."""
         return np.asarray(lengths) >= self.max_length
+
+    def is_complete(self, prefix: Encoding) -> bool:
+        """Tell whether all slots are decided."""
+        return len(prefix) >= self.max_length
 
     @property
     def observation_nvec(self) -> npt.NDArray[np.int64]:
@@ -402,9 +498,20 @@ class FixedSlotSpace(SearchSpace):
         """Iterate over all encodings in the order of their codes."""
         return itertools.product(*(range(arity) for arity in self.arities))
 
+    @property
+    def dense(self) -> bool:
+        """Whether there are at most four million encodings."""
+        return self.size() <= 1 << 22
+
     @cached_property
     def all_encodings(self) -> npt.NDArray[np.object_]:
-        """Every encoding as a tuple, at the index of its code; only sensible in enumerable spaces."""
+        """Every encoding as a tuple, at the index of its code; only sensible in dense spaces."""
         result = np.empty(self.size(), dtype=object)
         result[:] = list(self.enumerate())
         return result
+
+    def encodings(self, batch: Batch) -> npt.NDArray[np.object_]:
+        """Return the rows as an object array of tuples, shape [N]."""
+        if self.dense and len(batch) and int(np.min(batch.lengths)) == self.max_length:
+            return self.all_encodings.take(batch.codes)
+        return super().encodings(batch)

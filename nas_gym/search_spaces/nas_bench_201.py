@@ -6,7 +6,6 @@ Sources: Dong & Yang, "NAS-Bench-201", ICLR 2020; Dong et al., "NATS-Bench", TPA
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import InvalidEncoding
-from nas_gym.search_spaces.core import Decision, Encoding, FixedSlotSpace, Lengths, Prefixes, Sketch
+from nas_gym.search_spaces.core import Batch, Decision, Encoding, FixedSlotSpace, Sketch
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """The operations in the official order; a decision is an index into this tuple."""
@@ -148,15 +147,9 @@ class NASBench201Space(FixedSlotSpace):
         code = int(self._canonical_codes[self.code(self.validate(encoding))])
         return self.all_encodings[code]
 
-    def canonical_keys(self, prefixes: Prefixes, lengths: Lengths) -> Sequence[int]:
-        """Return the code of every row's representative."""
-        return self._canonical_codes[self.codes(prefixes, lengths)].tolist()
-
-    def encodings(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.object_]:
-        """Return complete rows as an object array of tuples, shape [N]."""
-        if len(lengths) and int(np.min(lengths)) == self.max_length:
-            return self.all_encodings[self.codes(prefixes, lengths)]
-        return super().encodings(prefixes, lengths)
+    def canonical_codes(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """Return the code of every row's representative, shape [N]."""
+        return self._canonical_codes.take(batch.codes)
 
 
 _SLOTS = tuple(Decision(kind=0, labels=OPERATIONS, ordered=False, mask=(True,) * len(OPERATIONS)) for _ in EDGES)

@@ -17,12 +17,12 @@ from gymnasium.vector.utils import batch_space
 
 from nas_gym.envs.core.counter import Counter
 from nas_gym.envs.core.observations import OBSERVATIONS, Observation
-from nas_gym.errors import InvalidAction, InvalidArgument
-from nas_gym.evaluators.core import STATUS_LABELS, Evaluations, Evaluator, Queries, Status
+from nas_gym.errors import BudgetExhausted, InvalidAction, InvalidArgument
+from nas_gym.evaluators.core import LABELS, STATUS_LABELS, Evaluations, Evaluator, Queries, Status
 from nas_gym.evaluators.decorators import Cached
 from nas_gym.objectives import Objective
 from nas_gym.rendering import render_rgb, render_text
-from nas_gym.search_spaces.core import Encoding, Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Batch, Encoding, SearchSpace
 
 RENDER_MODES = ("ansi", "rgb_array")
 
@@ -147,7 +147,7 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         info: Info = {
             "action_mask": self._free_mask.copy(),
             "encoding": encoding,
-            "status": STATUS_LABELS[evaluation.status],
+            "status": LABELS[evaluation.status],
             "metrics": dict(evaluation.metrics),
             "cost_seconds": evaluation.cost_seconds,
         }
@@ -230,8 +230,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
 
     def _finish(
         self,
-        prefixes: Prefixes,
-        lengths: Lengths,
+        batch: Batch,
         invalid: npt.NDArray[np.bool_],
         fidelities: npt.NDArray[np.int64] | None,
     ) -> tuple[npt.NDArray[np.float64], Info]:
@@ -240,20 +239,21 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         Raises:
             BudgetExhausted: not all fit into the counter's budget; those that do were evaluated and counted.
         """
-        admitted = self.counter.admit(prefixes, lengths, invalid)
-        cut = admitted < len(lengths)
+        admitted = self.counter.admit(batch, invalid)
+        cut = admitted < len(batch)
         if cut:
-            prefixes, lengths, invalid = prefixes[:admitted], lengths[:admitted], invalid[:admitted]
-            fidelities = None if fidelities is None else fidelities[:admitted]
-        queries = Queries(prefixes, lengths, fidelities)
+            first = slice(admitted)
+            batch, invalid = batch.select(first), invalid[first]
+            fidelities = None if fidelities is None else fidelities[first]
+        queries = Queries(batch, fidelities)
         evaluations = self._evaluate_valid(queries, invalid) if invalid.any() else self.evaluator.evaluate(queries)
         rewards = self.objective(evaluations)
-        self.counter.record(prefixes, lengths, invalid, evaluations.cost_seconds)
+        self.counter.record(batch, invalid, evaluations.cost_seconds)
         if cut:
-            self.counter.admit(prefixes[:1], lengths[:1], np.ones(1, np.bool_))
+            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.")
         columns: Info = {
-            "encoding": self.space.encodings(prefixes, lengths),
-            "status": STATUS_LABELS[evaluations.status],
+            "encoding": self.space.encodings(batch),
+            "status": STATUS_LABELS.take(evaluations.status),
             "metrics": dict(evaluations.metrics),
             "cost_seconds": evaluations.cost_seconds,
         }
@@ -272,7 +272,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             cost = np.array([self.evaluator.mean_cost(fidelity) for fidelity in queries.fidelities.tolist()])
         messages = {}
         if len(valid):
-            found = self.evaluator.evaluate(queries.rows(valid))
+            found = self.evaluator.evaluate(queries.select(valid))
             status[valid] = found.status
             cost[valid] = found.cost_seconds
             for name, column in found.metrics.items():

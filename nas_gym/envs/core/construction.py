@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
 from nas_gym.envs.core.base import Info, NASEnv, NASVectorEnv, Problem
-from nas_gym.envs.core.mechanics import EpisodeState, PrefixTree, info_columns
+from nas_gym.envs.core.mechanics import EpisodeState, info_columns
 from nas_gym.errors import EpisodeOver, InvalidArgument
 from nas_gym.evaluators.core import Evaluator
 from nas_gym.objectives import Objective
-from nas_gym.search_spaces.core import Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Batch, Encoding, Lengths, Prefixes, SearchSpace
 
 
 class ConstructionEnv(NASEnv):
@@ -41,8 +42,9 @@ class ConstructionEnv(NASEnv):
     ) -> None:
         """Create the environment; see `Problem` for the arguments and the errors."""
         super().__init__(Problem(space, evaluator, objective, observation, fidelity, repeat_query, render_mode))
-        self._tree = PrefixTree(space, self.problem.observation)
-        self._node = self._tree.root
+        self._tracker = self.problem.observation.track()
+        self._prefix: Encoding = ()
+        self._junction = space.junction(())
         self._over = True
         self._fidelity = self.problem.fidelity
 
@@ -54,21 +56,30 @@ class ConstructionEnv(NASEnv):
             EpisodeOver: the episode has ended or was not begun.
             BudgetExhausted: the counter has a budget and it is used up.
         """
-        choice = self.problem.checked_action(action)
         if self._over:
             raise EpisodeOver("the episode is over or was not begun; call reset() first.")
+        try:
+            choice = index(action)
+            legal = choice >= 0 and self._junction.legal[choice]
+        except (TypeError, IndexError):
+            choice, legal = -1, False
+        if not legal:
+            self.problem.checked_action(action)
+            return self._end_invalid()
         self.counter.environment_steps += 1
-        node = self._node
-        if not node.legal[choice]:
+        prefix = self._prefix = (*self._prefix, choice)
+        junction = self._junction = self.space.junction(prefix)
+        if junction.complete:
             self._over = True
-            reward, info = self._finish_invalid(node.prefix, self._fidelity)
-            return node.observation.copy(), reward, True, False, info
-        self._node = node = node.children[choice] or self._tree.child(node, choice)
-        if node.complete:
-            self._over = True
-            reward, info = self._finish(node.prefix, self._fidelity)
-            return node.observation.copy(), reward, True, False, info
-        return node.observation.copy(), 0.0, False, False, {"action_mask": node.mask.copy()}
+            reward, info = self._finish(prefix, self._fidelity)
+            return self._tracker.push(choice), reward, True, False, info
+        return self._tracker.push(choice), 0.0, False, False, {"action_mask": junction.mask_int8.copy()}
+
+    def _end_invalid(self) -> tuple[npt.NDArray[Any], float, bool, bool, Info]:
+        self.counter.environment_steps += 1
+        self._over = True
+        reward, info = self._finish_invalid(self._prefix, self._fidelity)
+        return self._tracker.resume(self._prefix), reward, True, False, info
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -87,27 +98,31 @@ class ConstructionEnv(NASEnv):
             super().reset(seed=seed)
             self.evaluator.reset_repeats()
         self._fidelity = self.problem.episode_fidelity(options)
-        self._node = node = self._tree.root
-        self._over = False
-        return node.observation.copy(), {"action_mask": node.mask.copy()}
+        observation = self._resume((), over=False)
+        return observation, {"action_mask": self._junction.mask_int8.copy()}
+
+    def _resume(self, prefix: Encoding, over: bool) -> npt.NDArray[Any]:
+        self._prefix = prefix
+        self._junction = self.space.junction(prefix)
+        self._over = over
+        return self._tracker.resume(prefix)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions are legal now, shape [C]; all of them once the episode is over."""
-        return np.ones(self.space.max_choices, np.bool_) if self._over else self._node.mask.astype(np.bool_)
+        return np.ones(self.space.max_choices, np.bool_) if self._over else self._junction.mask.copy()
 
     def get_state(self) -> EpisodeState:
         """Return the episode as an immutable value."""
-        return EpisodeState(self._node.prefix, self._over, self._fidelity)
+        return EpisodeState(self._prefix, self._over, self._fidelity)
 
     def set_state(self, state: EpisodeState) -> None:
         """Continue from a value of `get_state`."""
-        self._node = self._tree.find(state.prefix)
-        self._over = state.over
+        self._resume(state.prefix, state.over)
         self._fidelity = state.fidelity
 
     def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
         """Return text or an image of the architecture so far, or None without a render mode."""
-        return self.problem.render(self._node.prefix)
+        return self.problem.render(self._prefix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +167,14 @@ class ConstructionVectorEnv(NASVectorEnv):
         problem = Problem(space, evaluator, objective, observation, fidelity, repeat_query, render_mode)
         super().__init__(problem, num_envs, autoreset_mode)
         self._rows = np.arange(num_envs)
+        self._first_decision = self._rows * space.max_length
+        self._first_choice = self._rows * space.max_choices
         self._prefixes = np.zeros((num_envs, space.max_length), np.int64)
         self._lengths = np.zeros(num_envs, np.int64)
         self._over = np.ones(num_envs, np.bool_)
         self._fidelities = np.full(num_envs, -1, np.int64)
         self._masks = space.masks(self._prefixes, self._lengths)
+        self._tracker = self.problem.observation.track_batch(num_envs)
         self._begun = False
 
     # --- reset -------------------------------------------------------------------------------------
@@ -206,10 +224,12 @@ class ConstructionVectorEnv(NASVectorEnv):
         return mask
 
     def _begin(self, rows: npt.NDArray[np.bool_], fidelity: int | None) -> None:
-        self._prefixes[rows] = 0
-        self._lengths[rows] = 0
-        self._over[rows] = False
-        self._fidelities[rows] = -1 if fidelity is None else fidelity
+        chosen = slice(None) if rows.all() else rows
+        self._prefixes[chosen] = 0
+        self._lengths[chosen] = 0
+        self._over[chosen] = False
+        self._fidelities[chosen] = -1 if fidelity is None else fidelity
+        self._tracker.begin(chosen)
 
     # --- step --------------------------------------------------------------------------------------
 
@@ -246,32 +266,42 @@ class ConstructionVectorEnv(NASVectorEnv):
         self, choices: npt.NDArray[np.int64], was_over: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Append the legal choices; return which episodes ended and which of them by an illegal action."""
-        legal = self._masks[self._rows, choices]
-        if legal.all() and not was_over.any():
-            self._prefixes[self._rows, self._lengths] = choices
+        # Flat indices, here and below, are several times as fast as pairs of index arrays.
+        all_legal = bool(self._masks.all())
+        legal = None if all_legal else self._masks.reshape(-1).take(self._first_choice + choices)
+        if not was_over.any() and (legal is None or legal.all()):
+            self._append(self._first_decision + self._lengths, choices)
             self._lengths += 1
-            return self.space.complete(self._prefixes, self._lengths), ~legal
+            return self.space.complete(self._prefixes, self._lengths), np.zeros(self.num_envs, np.bool_)
+        if legal is None:
+            legal = np.ones(self.num_envs, np.bool_)
         invalid = ~legal & ~was_over
         moving = np.flatnonzero(legal & ~was_over)
-        self._prefixes[moving, self._lengths[moving]] = choices[moving]
+        self._append(self._first_decision[moving] + self._lengths[moving], choices[moving])
         self._lengths[moving] += 1
         ended = invalid.copy()
         ended[moving] = self.space.complete(self._prefixes[moving], self._lengths[moving])
         return ended, invalid
 
+    def _append(self, positions: npt.NDArray[np.int64], choices: npt.NDArray[np.int64]) -> None:
+        self._prefixes.reshape(-1)[positions] = choices
+        self._tracker.append(positions, choices)
+
     def _end(
         self, rows: npt.NDArray[np.int64], invalid: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.float64], Info]:
         """Evaluate the episodes that ended; return all rewards and the columns of the final infos."""
-        self._over[rows] = True
-        fidelities = self._fidelities[rows]
+        everywhere = len(rows) == self.num_envs
+        self._over[slice(None) if everywhere else rows] = True
+        ended = Batch(self.space, self._prefixes, self._lengths)
+        ended = Batch(self.space, self._prefixes.copy(), self._lengths.copy()) if everywhere else ended.select(rows)
+        fidelities = self._fidelities if everywhere else self._fidelities[rows]
         rewards, final = self._finish(
-            self._prefixes[rows],
-            self._lengths[rows],
-            invalid[rows],
+            ended,
+            invalid if everywhere else invalid[rows],
             None if (fidelities < 0).all() else self._without_defaults(fidelities),
         )
-        if len(rows) == self.num_envs:
+        if everywhere:
             return rewards, final
         spread = np.zeros(self.num_envs)
         spread[rows] = rewards
@@ -322,7 +352,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         }
 
     def _observe(self) -> npt.NDArray[Any]:
-        return self.problem.observation.batch(self._prefixes, self._lengths)
+        return self._tracker.observe(self._prefixes, self._lengths)
 
     # --- views -------------------------------------------------------------------------------------
 
@@ -345,6 +375,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._fidelities = state.fidelities.copy()
         self._masks = self.space.masks(self._prefixes, self._lengths)
         self._masks[self._over] = True
+        self._tracker.resume(self._prefixes, self._lengths)
         self._begun = True
 
     def render(self) -> Any:  # noqa: ANN401 - depends on the render mode

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import BudgetExhausted, InvalidArgument
-from nas_gym.search_spaces.core import Encoding, Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Batch, Encoding, SearchSpace
 
 REPEAT_QUERIES = ("cache+charge", "resample+charge", "cache+free")
 """What a repeated query gives and costs: its first answer or a new one, charged or free."""
@@ -33,6 +34,47 @@ class Usage:
     unique_architectures: int
     simulated_seconds: float
     real_seconds: float
+
+
+class _SparseSet:
+    """Canonical architectures seen, in a set of codes."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.codes: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def add(self, batch: Batch) -> None:
+        self.codes.update(self.space.canonical_codes(batch).tolist())
+
+    def unseen(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Return which rows are the first of their class, shape [N]."""
+        codes = self.space.canonical_codes(batch)
+        first = np.zeros(len(codes), np.bool_)
+        first[np.unique(codes, return_index=True)[1]] = True
+        return first & ~self._contains(codes)
+
+    def _contains(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return np.array([code in self.codes for code in codes.tolist()], np.bool_)
+
+
+class _DenseSet(_SparseSet):
+    """Canonical architectures seen, as a bit an architecture of a dense space."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.bits = np.zeros(space.size() or 0, np.bool_)
+
+    def __len__(self) -> int:
+        return int(self.bits.sum())
+
+    def add(self, batch: Batch) -> None:
+        self.bits[self.space.canonical_codes(batch)] = True
+
+    def _contains(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return self.bits[codes]
 
 
 class Counter:
@@ -77,9 +119,8 @@ class Counter:
         self.environment_steps = 0
         self.queries = 0
         self.simulated_seconds = 0.0
-        self._seen: set[Hashable] = set()
-        self._pending: list[tuple[Prefixes, Lengths]] = []
-        self._pending_single: list[Encoding] = []
+        self._seen = _DenseSet(self.space) if self.space.dense else _SparseSet(self.space)
+        self._pending: list[Encoding] = []
         self._started = time.perf_counter()
 
     @property
@@ -87,26 +128,25 @@ class Counter:
         """Queries left, None = unlimited."""
         return None if self._budget is None else max(self._budget - self.queries, 0)
 
-    def admit(self, prefixes: Prefixes, lengths: Lengths, invalid: npt.NDArray[np.bool_]) -> int:
+    def admit(self, batch: Batch, invalid: npt.NDArray[np.bool_]) -> int:
         """Return how many of the first rows fit into the budget.
 
         Args:
-            prefixes: finished episodes, shape [N, L].
-            lengths: their lengths, shape [N].
+            batch: finished episodes, N rows.
             invalid: which of them ended with an illegal action, shape [N].
 
         Raises:
             BudgetExhausted: none fits.
         """
         if self._budget is None:
-            return len(lengths)
+            return len(batch)
         remaining = self._budget - self.queries
         if not self.repeats_are_free:
-            admitted = min(remaining, len(lengths))
+            admitted = min(remaining, len(batch))
         else:
-            charged = self._charged(prefixes, lengths, invalid)
+            charged = self._charged(batch, invalid)
             admitted = int(np.searchsorted(np.cumsum(charged), remaining, side="right"))
-        if admitted == 0 and len(lengths):
+        if admitted == 0 and len(batch):
             raise BudgetExhausted(f"the budget of {self._budget} queries is used up.")
         return admitted
 
@@ -117,62 +157,49 @@ class Counter:
             BudgetExhausted: it does not.
         """
         if self._budget is not None and (self.repeats_are_free or self.queries >= self._budget):
-            self.admit(*self.space.pack([encoding]), np.array([invalid]))
+            self.admit(Batch.of(self.space, [encoding]), np.array([invalid]))
 
-    def _charged(
-        self, prefixes: Prefixes, lengths: Lengths, invalid: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
+    def _charged(self, batch: Batch, invalid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which rows cost a query where repeats are free: invalid ones and new architectures, shape [N]."""
         self._merge()
         charged = invalid.copy()
-        fresh = set[Hashable]()
-        valid = np.flatnonzero(~invalid)
-        for row, key in zip(valid, self.space.canonical_keys(prefixes[valid], lengths[valid]), strict=True):
-            charged[row] = key not in self._seen and key not in fresh
-            fresh.add(key)
+        valid = ~invalid
+        charged[valid] = self._seen.unseen(batch.select(valid))
         return charged
 
     def record(
         self,
-        prefixes: Prefixes,
-        lengths: Lengths,
+        batch: Batch,
         invalid: npt.NDArray[np.bool_],
         cost_seconds: npt.NDArray[np.float64],
     ) -> None:
-        """Count admitted queries; the arrays must not change afterwards."""
+        """Count admitted queries."""
         if self.repeats_are_free:
-            charged = self._charged(prefixes, lengths, invalid)
+            charged = self._charged(batch, invalid)
             self.queries += int(charged.sum())
             self.simulated_seconds += float(cost_seconds[charged].sum())
         else:
-            self.queries += len(lengths)
+            self.queries += len(batch)
             self.simulated_seconds += float(cost_seconds.sum())
-        if invalid.any():
-            prefixes, lengths = prefixes[~invalid], lengths[~invalid]
-        self._pending.append((prefixes, lengths))
-        if len(self._pending) > 1000:
-            self._merge()
+        self._seen.add(batch.select(~invalid) if invalid.any() else batch)
 
     def record_one(self, encoding: Encoding, cost_seconds: float, invalid: bool = False) -> None:
         """Count one admitted query."""
         if self.repeats_are_free:
-            self.record(*self.space.pack([encoding]), np.array([invalid]), np.array([cost_seconds]))
+            self.record(Batch.of(self.space, [encoding]), np.array([invalid]), np.array([cost_seconds]))
             return
         self.queries += 1
         self.simulated_seconds += cost_seconds
         if not invalid:
-            self._pending_single.append(encoding)
-            if len(self._pending_single) > 10_000:
+            self._pending.append(encoding)
+            if len(self._pending) >= 1000:
                 self._merge()
 
     def _merge(self) -> None:
-        """Canonicalise what was recorded since the last time; done in bulk because it is costly one by one."""
-        if self._pending_single:
-            self._pending.append(self.space.pack(self._pending_single))
-            self._pending_single = []
-        for prefixes, lengths in self._pending:
-            self._seen.update(self.space.canonical_keys(prefixes, lengths))
-        self._pending = []
+        """Note the single queries as seen; in bulk, because finding representatives one by one is slow."""
+        if self._pending:
+            self._seen.add(Batch.of(self.space, self._pending))
+            self._pending = []
 
     @property
     def unique_architectures(self) -> int:
@@ -182,7 +209,8 @@ class Counter:
 
     def first_seen(self, encodings: Sequence[Encoding]) -> npt.NDArray[np.bool_]:
         """Return which of `encodings` (not recorded yet) would be new canonical architectures, shape [N]."""
-        return self._charged(*self.space.pack(encodings), np.zeros(len(encodings), np.bool_))
+        self._merge()
+        return self._seen.unseen(Batch.of(self.space, encodings))
 
     def usage(self) -> Usage:
         """Return a snapshot."""

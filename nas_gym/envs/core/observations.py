@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from nas_gym.registry import Entry, Registry
-from nas_gym.search_spaces.core import Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Encoding, Lengths, Prefixes, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,101 @@ class Observation(ABC):
     def batch(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[Any]:
         """Return a fresh array of observations, shape [N, K]."""
 
+    def track_batch(self, count: int) -> BatchTracker:
+        """Return an object that observes `count` episodes step by step."""
+        return BatchTracker(self)
+
+    def track(self) -> Tracker:
+        """Return an object that observes one episode step by step."""
+        return Tracker(self)
+
+
+class Tracker:
+    """Observes one episode step by step: any view, by a batch of one."""
+
+    def __init__(self, observation: Observation) -> None:
+        """Remember the view; `resume` must follow."""
+        self.observation = observation
+        self.prefix: Encoding = ()
+
+    def resume(self, prefix: Encoding) -> npt.NDArray[Any]:
+        """Go to a prefix and return a fresh observation of it."""
+        self.prefix = prefix
+        return self.observation.batch(*self.observation.space.pack([prefix]))[0]
+
+    def push(self, choice: int) -> npt.NDArray[Any]:
+        """Append a decision and return a fresh observation."""
+        return self.resume((*self.prefix, choice))
+
+
+class PrefixTracker(Tracker):
+    """Observes the padded prefix by keeping it up, several times as fast as a batch of one."""
+
+    def __init__(self, length: int) -> None:
+        """Start with an empty prefix of at most `length` decisions."""
+        self.buffer = np.zeros(length, np.int64)
+        self.decided = 0
+
+    def resume(self, prefix: Encoding) -> npt.NDArray[np.int64]:
+        """Go to a prefix and return a fresh observation of it, shape [L]."""
+        self.decided = len(prefix)
+        self.buffer.fill(0)
+        if prefix:
+            self.buffer[: self.decided] = [choice + 1 for choice in prefix]
+        return self.buffer.copy()
+
+    def push(self, choice: int) -> npt.NDArray[np.int64]:
+        """Append a decision and return a fresh observation, shape [L]."""
+        self.buffer[self.decided] = choice + 1
+        self.decided += 1
+        return self.buffer.copy()
+
+
+class BatchTracker:
+    """Observes many episodes step by step: any view, computed anew."""
+
+    def __init__(self, observation: Observation) -> None:
+        """Remember the view."""
+        self.observation = observation
+
+    def begin(self, rows: slice | npt.NDArray[np.bool_]) -> None:
+        """Note that `rows` begin anew."""
+
+    def append(self, positions: npt.NDArray[np.int64], choices: npt.NDArray[np.int64]) -> None:
+        """Note that `choices` were written to the flat `positions` of the prefixes."""
+
+    def resume(self, prefixes: Prefixes, lengths: Lengths) -> None:
+        """Go to other prefixes."""
+
+    def observe(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[Any]:
+        """Return fresh observations of the prefixes, shape [N, K]."""
+        return self.observation.batch(prefixes, lengths)
+
+
+class PrefixBatchTracker(BatchTracker):
+    """Observes padded prefixes by keeping them up."""
+
+    def __init__(self, observation: Observation, count: int) -> None:
+        """Start with empty prefixes."""
+        super().__init__(observation)
+        self.buffer = np.zeros((count, observation.space.max_length), np.int64)
+
+    def begin(self, rows: slice | npt.NDArray[np.bool_]) -> None:
+        """Empty `rows`."""
+        self.buffer[rows] = 0
+
+    def append(self, positions: npt.NDArray[np.int64], choices: npt.NDArray[np.int64]) -> None:
+        """Write the choices plus one."""
+        self.buffer.reshape(-1)[positions] = choices + 1
+
+    def resume(self, prefixes: Prefixes, lengths: Lengths) -> None:
+        """Go to other prefixes."""
+        self.buffer = self.observation.batch(prefixes, lengths)
+
+    def observe(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
+        """Return a copy of the buffer, shape [N, L]."""
+        return self.buffer.copy()
+
 
 @dataclass(frozen=True)
 class PrefixObservation(Observation):
@@ -47,6 +142,14 @@ class PrefixObservation(Observation):
     def batch(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
         """Return int64 [N, K]."""
         return self.space.observe(prefixes, lengths)
+
+    def track(self) -> Tracker:
+        """Return a buffer that follows the prefix, where the space observes nothing else."""
+        return PrefixTracker(self.space.max_length) if self.space.observes_prefix else super().track()
+
+    def track_batch(self, count: int) -> BatchTracker:
+        """Return a buffer that follows the prefixes, where the space observes nothing else."""
+        return PrefixBatchTracker(self, count) if self.space.observes_prefix else super().track_batch(count)
 
 
 @dataclass(frozen=True)
