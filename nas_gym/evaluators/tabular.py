@@ -74,7 +74,7 @@ class TabularEvaluator(Evaluator):
         self._dense = len(self.table) == space.size() and int(self.table.codes[-1]) == len(self.table) - 1
         self._repeats: dict[tuple[Encoding, int], int] = {}
         self._lists: dict[int | None, list[list[float]]] = {}
-        self._columns: dict[int, dict[str, npt.NDArray[np.float64]]] = {}
+        self._matrices: dict[int, npt.NDArray[np.float64]] = {}
 
     # --- batches -----------------------------------------------------------------------------------
 
@@ -108,9 +108,9 @@ class TabularEvaluator(Evaluator):
             metrics = {name: self._sampled(name, rows, seeds, fidelity) for name in self._names}
             cost = self._sampled("train_seconds", rows, seeds, None) * (fidelity / self._full)
         else:
-            columns = self._means(fidelity)
-            metrics = {name: columns[name].take(rows, mode="wrap") for name in self._names}
-            cost = columns[_COST].take(rows, mode="wrap")
+            # One row of the matrix is one cache line, where separate columns would be one each.
+            *columns, cost = self._means(fidelity).take(rows, axis=0, mode="wrap").T
+            metrics = dict(zip(self._names, columns, strict=True))
         return Evaluations(np.zeros(len(rows), np.int8), metrics, cost)
 
     def _mixed(self, queries: Queries, distinct: npt.NDArray[np.int64]) -> Evaluations:
@@ -143,24 +143,23 @@ class TabularEvaluator(Evaluator):
             return super().evaluate_one(encoding, fidelity)
         lists = self._lists.get(fidelity)
         if lists is None:
-            columns = self._means(self._full if fidelity is None else fidelity)
-            lists = self._lists[fidelity] = [columns[name].tolist() for name in (*self._names, _COST)]
+            lists = self._lists[fidelity] = self._means(self._full if fidelity is None else fidelity).T.tolist()
         row = self.space.code(encoding)
         *values, cost = [column[row] for column in lists]
         return Evaluation(Status.OK, dict(zip(self._names, values, strict=True)), cost)
 
     # --- values ------------------------------------------------------------------------------------
 
-    def _means(self, fidelity: int) -> dict[str, npt.NDArray[np.float64]]:
-        columns = self._columns.get(fidelity)
-        if columns is None:
+    def _means(self, fidelity: int) -> npt.NDArray[np.float64]:
+        """Return search metrics and, last, cost in seconds at a fidelity, float64 [R, metrics + 1]."""
+        matrix = self._matrices.get(fidelity)
+        if matrix is None:
             self.check_fidelity(fidelity)
-            columns = {name: self._mean(name, fidelity) for name in self._names}
-            share = fidelity / self._full
-            seconds = self.table.measurements.get("train_seconds")
-            columns[_COST] = self.table.mean("train_seconds") * share if seconds else np.zeros(len(self.table))
-            self._columns[fidelity] = columns
-        return columns
+            columns = [self._mean(name, fidelity) for name in self._names]
+            recorded = "train_seconds" in self.table.measurements
+            seconds = self.table.mean("train_seconds") if recorded else np.zeros(len(self.table))
+            matrix = self._matrices[fidelity] = np.stack([*columns, seconds * (fidelity / self._full)], axis=1)
+        return matrix
 
     def _mean(self, name: str, fidelity: int) -> npt.NDArray[np.float64]:
         return self.table.mean(name, fidelity if self.table.measurements[name].epochs else None)
@@ -228,7 +227,4 @@ class TabularEvaluator(Evaluator):
 
     def mean_cost(self, fidelity: int | None = None) -> float:
         """Return the mean simulated seconds of a query, which failed ones are charged."""
-        return float(self._means(self._full if fidelity is None else fidelity)[_COST].mean())
-
-
-_COST = "cost_seconds"
+        return float(self._means(self._full if fidelity is None else fidelity)[:, -1].mean())

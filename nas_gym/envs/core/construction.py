@@ -175,6 +175,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._fidelities = np.full(num_envs, -1, np.int64)
         self._masks = space.masks(self._prefixes, self._lengths)
         self._tracker = self.problem.observation.track_batch(num_envs)
+        self._common_length: int | None = None
         self._begun = False
 
     # --- reset -------------------------------------------------------------------------------------
@@ -230,6 +231,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._over[chosen] = False
         self._fidelities[chosen] = -1 if fidelity is None else fidelity
         self._tracker.begin(chosen)
+        self._common_length = 0 if isinstance(chosen, slice) else None
 
     # --- step --------------------------------------------------------------------------------------
 
@@ -258,7 +260,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         final: Info = {}
         rows = self._rows
         if ended.any():
-            rows = np.flatnonzero(ended)
+            rows = self._rows if ended.all() else np.flatnonzero(ended)
             rewards, final = self._end(rows, invalid)
         return self._outcome(rewards, ended, rows, final)
 
@@ -270,13 +272,20 @@ class ConstructionVectorEnv(NASVectorEnv):
         all_legal = bool(self._masks.all())
         legal = None if all_legal else self._masks.reshape(-1).take(self._first_choice + choices)
         if not was_over.any() and (legal is None or legal.all()):
-            self._append(self._first_decision + self._lengths, choices)
+            if self._common_length is None:
+                self._append(self._first_decision + self._lengths, choices)
+            else:
+                # Episodes of equal length, the rule in fixed-slot spaces, write one column.
+                self._prefixes[:, self._common_length] = choices
+                self._tracker.append_column(self._common_length, choices)
+                self._common_length += 1
             self._lengths += 1
             return self.space.complete(self._prefixes, self._lengths), np.zeros(self.num_envs, np.bool_)
         if legal is None:
             legal = np.ones(self.num_envs, np.bool_)
         invalid = ~legal & ~was_over
         moving = np.flatnonzero(legal & ~was_over)
+        self._common_length = None
         self._append(self._first_decision[moving] + self._lengths[moving], choices[moving])
         self._lengths[moving] += 1
         ended = invalid.copy()
@@ -293,8 +302,10 @@ class ConstructionVectorEnv(NASVectorEnv):
         """Evaluate the episodes that ended; return all rewards and the columns of the final infos."""
         everywhere = len(rows) == self.num_envs
         self._over[slice(None) if everywhere else rows] = True
-        ended = Batch(self.space, self._prefixes, self._lengths)
-        ended = Batch(self.space, self._prefixes.copy(), self._lengths.copy()) if everywhere else ended.select(rows)
+        if everywhere:
+            ended = Batch(self.space, self._prefixes.copy(), self._lengths.copy())
+        else:
+            ended = Batch(self.space, self._prefixes[rows], self._lengths[rows])
         fidelities = self._fidelities if everywhere else self._fidelities[rows]
         rewards, final = self._finish(
             ended,
@@ -376,6 +387,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._masks = self.space.masks(self._prefixes, self._lengths)
         self._masks[self._over] = True
         self._tracker.resume(self._prefixes, self._lengths)
+        self._common_length = None
         self._begun = True
 
     def render(self) -> Any:  # noqa: ANN401 - depends on the render mode

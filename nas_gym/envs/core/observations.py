@@ -98,6 +98,9 @@ class BatchTracker:
     def append(self, positions: npt.NDArray[np.int64], choices: npt.NDArray[np.int64]) -> None:
         """Note that `choices` were written to the flat `positions` of the prefixes."""
 
+    def append_column(self, position: int, choices: npt.NDArray[np.int64]) -> None:
+        """Note that every row decided `position`."""
+
     def resume(self, prefixes: Prefixes, lengths: Lengths) -> None:
         """Go to other prefixes."""
 
@@ -121,6 +124,10 @@ class PrefixBatchTracker(BatchTracker):
     def append(self, positions: npt.NDArray[np.int64], choices: npt.NDArray[np.int64]) -> None:
         """Write the choices plus one."""
         self.buffer.reshape(-1)[positions] = choices + 1
+
+    def append_column(self, position: int, choices: npt.NDArray[np.int64]) -> None:
+        """Write a column of choices plus one."""
+        np.add(choices, 1, out=self.buffer[:, position])
 
     def resume(self, prefixes: Prefixes, lengths: Lengths) -> None:
         """Go to other prefixes."""
