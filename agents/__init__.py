@@ -1,0 +1,63 @@
+"""Search agents for nas-gym: one algorithm a file, one loop for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_gym.registry import Entry, Registry
+
+from .core.base import Agent, Envs, EpisodeBatch, Proposer, make_config
+from .core.runner import Evaluated, RunResult, Sink, run
+
+AGENTS = Registry(
+    "agent",
+    {
+        "random_search": Entry("nas_agents.random_search:RandomSearch", "uniform draws, with or without replacement"),
+        "evolution": Entry("nas_agents.evolution:Evolution", "regularised (aging) evolution (Real et al. 2019)"),
+        "reinforce": Entry(
+            "nas_agents.reinforce:Reinforce", "policy gradient with an LSTM controller (Zoph & Le 2017)", "agents"
+        ),
+    },
+)
+"""Agents by name; an entry is a subclass of `Agent`."""
+
+
+def make(
+    name: str,
+    envs: Envs,
+    seed: int,
+    preset: str | None = None,
+    **config: Any,  # noqa: ANN401 - each agent documents its configuration
+) -> Agent:
+    """Create an agent.
+
+    Args:
+        name: name in `AGENTS`, or ``module:Class``.
+        envs: the vector environment it will act in.
+        seed: of the agent's generator.
+        preset: a published configuration to start from, see the agent's class.
+        **config: fields of the agent's configuration.
+
+    Raises:
+        UnknownName: no such agent, preset or field.
+        InvalidArgument: a value outside its range.
+        MissingExtra: the agent needs an extra that is not installed.
+    """
+    agent = AGENTS[name]
+    created: Agent = agent(envs, seed, make_config(agent, preset, **config))
+    return created
+
+
+__all__ = [
+    "AGENTS",
+    "Agent",
+    "Envs",
+    "EpisodeBatch",
+    "Evaluated",
+    "Proposer",
+    "RunResult",
+    "Sink",
+    "make",
+    "make_config",
+    "run",
+]

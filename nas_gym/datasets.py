@@ -95,8 +95,10 @@ def stratified_split(
         One sorted array of indices per part; together they are a permutation of 0..N-1.
 
     Raises:
-        InvalidArgument: the sizes do not sum to N.
+        InvalidArgument: a size is negative, or the sizes do not sum to N.
     """
+    if min(sizes, default=0) < 0:
+        raise InvalidArgument(f"the sizes of a split must not be negative, got {sizes}.")
     if sum(sizes) != len(labels):
         raise InvalidArgument(f"the sizes {sizes} sum to {sum(sizes)}, but there are {len(labels)} items.")
     rng = np.random.default_rng(seed)
@@ -112,6 +114,10 @@ def stratified_split(
 
 DATASETS = Registry(
     "data set",
-    {"digits": Entry("nas_gym.datasets:digits", "1,797 handwritten digits, 8x8 grey, ships with scikit-learn", "train")},
+    {
+        "digits": Entry(
+            "nas_gym.datasets:digits", "1,797 handwritten digits, 8x8 grey, ships with scikit-learn", "train"
+        )
+    },
 )
 """Data sets by name; an entry is a function without arguments that returns a `Dataset`."""

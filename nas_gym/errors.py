@@ -13,12 +13,26 @@ from collections.abc import Iterable
 class NASGymError(Exception):
     """Base of all errors of nas-gym; catching it catches every expected failure."""
 
+    def __str__(self) -> str:
+        """Return the message, plain also where a built-in base would quote it."""
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross process boundaries by class and message, whatever the constructor takes."""
+        return _restore, (type(self), str(self))
+
+
+def _restore(kind: type[NASGymError], message: str) -> NASGymError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    return error
+
 
 class InvalidArgument(NASGymError, ValueError):
     """An argument has a value outside what is allowed."""
 
 
-class UnknownName(NASGymError, LookupError):
+class UnknownName(NASGymError, KeyError):
     """A registry has no entry of this name."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:

@@ -216,6 +216,16 @@ class MONAS(_AccuracyAndCost):
     alpha: float = 0.5
     failure_reward = -2.0
 
+    def __post_init__(self) -> None:
+        """Check the target and the weight.
+
+        Raises:
+            InvalidArgument: the target is not positive, or the weight lies outside [0, 1].
+        """
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise InvalidArgument(f"alpha must be between 0 and 1, got {self.alpha}.")
+
     def reward(self, metrics: Columns) -> npt.NDArray[np.float64]:
         """Return the weighted sum."""
         return self.alpha * metrics[self.metric] - (1 - self.alpha) * np.minimum(metrics[self.cost] / self.target, 1)
@@ -232,6 +242,16 @@ class RENA(_AccuracyAndCost):
     """
 
     penalty: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the target and the penalty.
+
+        Raises:
+            InvalidArgument: the target is not positive, or the penalty lies outside [0, 1].
+        """
+        super().__post_init__()
+        if not 0 <= self.penalty <= 1:
+            raise InvalidArgument(f"penalty must be between 0 and 1, got {self.penalty}.")
 
     def reward(self, metrics: Columns) -> npt.NDArray[np.float64]:
         """Return the penalised accuracy."""

@@ -107,7 +107,7 @@ def _draw_edge(
 
 
 def _colours(space: SearchSpace, sketch: Sketch) -> dict[str, tuple[int, int, int]]:
-    """Return a colour for every edge label: the same in all pictures of a space for the labels of its first decision."""
+    """Return a colour for every edge label; labels of the first decision have the same one in all pictures."""
     first = space.decision(())
     labels = list(first.labels) if first is not None else []
     labels += sorted({name for _, _, name in sketch.edges} - set(labels))

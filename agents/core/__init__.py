@@ -1,0 +1,1 @@
+"""What the algorithms share: protocol, runner, controller, returns, baselines."""

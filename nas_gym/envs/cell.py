@@ -85,14 +85,14 @@ class CellEnv(ConstructionEnv):
     |---|---|---|
     | `table` | `None` = `"digits"` | name of a table or path of a `.parquet` file, for `evaluator="tabular"` |
     | `metric` | `"valid_accuracy"` | accuracy that the objective reads; held-out metrics are refused |
-    | `fidelity` | `None` = all | epochs after which the accuracy is read; `reset(options={"fidelity": 3})` per episode |
+    | `fidelity` | `None` = all | epochs before the accuracy is read; per episode `reset(options={"fidelity": 3})` |
     | `noise` | `None` = `"mean"` | `"mean"` of the table's seeds or `"sample"`, one of them |
     | `evaluator` | `"tabular"` | also `"synthetic"`, `"training"` or `module:Class` |
     | `dataset` | `None` = `"digits"` | data set, for `evaluator="training"` |
     | `objective` | `"accuracy"` | a name in `nas_gym.OBJECTIVES` or `module:Class` |
     | `observation` | `"prefix"` | also `"states"`, `"one_hot"` |
     | `evaluation_seed` | `0` | seed of the evaluator's noise, landscape or trainings |
-    | `repeat_query` | `"cache+charge"` | also `"resample+charge"`, `"cache+free"`: what a repeated query gives and costs |
+    | `repeat_query` | `"cache+charge"` | also `"resample+charge"`, `"cache+free"`: what a repetition gives and costs |
     | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
 
     ```python

@@ -20,7 +20,9 @@ EVALUATORS = Registry(
         "training": Entry(
             "nas_gym.evaluators.training:TrainingEvaluator", "trains every architecture from scratch", "train"
         ),
-        "cost": Entry("nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"),
+        "cost": Entry(
+            "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"
+        ),
     },
 )
 """Evaluators by name; an entry is called with the search space and its own keyword arguments."""

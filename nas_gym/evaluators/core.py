@@ -83,6 +83,32 @@ class Reference:
     worst: float
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where an architecture stands among all of its space, by a reported metric.
+
+    Attributes:
+        metric: the metric.
+        value: its value for the architecture.
+        rank: 1 + number of encodings that are strictly better.
+        size: number of encodings.
+        regret: distance from the best value, at least 0.
+        standard_error: of a value near the best; a regret of at most this much is a tie.
+    """
+
+    metric: str
+    value: float
+    rank: int
+    size: int
+    regret: float
+    standard_error: float
+
+    @property
+    def tied(self) -> bool:
+        """Whether the architecture cannot be told from the best within the noise."""
+        return self.regret <= self.standard_error
+
+
 @dataclass(frozen=True, eq=False)
 class Queries:
     """A batch of architectures to evaluate.
@@ -207,6 +233,8 @@ class Evaluator(ABC):
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
         """Evaluate one architecture; the same answer as a batch of one."""
+        if fidelity is not None:
+            fidelity = self.check_fidelity(fidelity)
         queries = Queries.of(self.space, [encoding], fidelity)
         if parent is not None:
             queries = Queries(queries.batch, queries.fidelities, [parent])
@@ -221,7 +249,11 @@ class Evaluator(ABC):
         if self.fidelities is None:
             raise FidelityError(f"{type(self).__name__} has no fidelities, got {fidelity}; leave the fidelity out.")
         lowest, highest = self.fidelities
-        if isinstance(fidelity, bool) or not isinstance(fidelity, (int, np.integer)) or not lowest <= fidelity <= highest:
+        if (
+            isinstance(fidelity, bool)
+            or not isinstance(fidelity, (int, np.integer))
+            or not lowest <= fidelity <= highest
+        ):
             raise FidelityError(f"fidelity must be an integer from {lowest} to {highest} epochs, got {fidelity!r}.")
         return int(fidelity)
 
@@ -237,12 +269,22 @@ class Evaluator(ABC):
         """Return a metric's best, mean and worst value over the whole space, or None where unknown."""
         return None
 
+    @property
+    def reported_metric(self) -> str:
+        """The metric by which final results are judged: the first held-out one, else the first of all."""
+        return next((name for name, metric in self.metrics.items() if metric.held_out), next(iter(self.metrics)))
+
+    def standing(self, encoding: Encoding) -> Standing | None:
+        """Return where an architecture stands by `reported_metric`, or None where the whole space is not known."""
+        return None
+
     def mean_cost(self, fidelity: int | None = None) -> float:
         """Return what a failed query is charged in simulated seconds; 0 where nothing is simulated."""
         return 0.0
 
     def reset_repeats(self) -> None:
         """Forget how often each query was repeated, so that noise starts anew."""
+        return
 
     @cached_property
     def search_metrics(self) -> tuple[str, ...]:

@@ -51,8 +51,9 @@ class CostEvaluator(Evaluator):
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Count a batch."""
-        rows = queries.rows
-        return Evaluations.of([self.evaluate_one(row) for row in rows], self.search_metrics)
+        if queries.fidelities is not None and len(queries):
+            self.check_fidelity(int(queries.fidelities[0]))
+        return Evaluations.of([self.evaluate_one(row) for row in queries.rows], self.search_metrics)
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
         """Count one network; one that cannot be built has the status `build_error`."""

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Queries, Reference
+from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Queries, Reference, Standing
 from nas_gym.search_spaces.core import Encoding
 
 _Key: TypeAlias = tuple[Encoding, int | None, str | None]
@@ -31,7 +31,9 @@ class Cached(Evaluator):
     def evaluate(self, queries: Queries) -> Evaluations:
         """Evaluate what was not asked before, in one batch, and answer the rest from memory."""
         rows = queries.rows
-        fidelities = [None] * len(rows) if queries.fidelities is None else queries.fidelities.tolist()
+        # No fidelity means the highest one, so both must find the same answer.
+        default = self.fidelities[1] if self.fidelities else None
+        fidelities = [default] * len(rows) if queries.fidelities is None else queries.fidelities.tolist()
         parents = [None] * len(rows) if queries.parents is None else list(queries.parents)
         identities = [self.inner.identity(row) for row in rows]
         keys = list(zip(identities, fidelities, parents, strict=True))
@@ -51,6 +53,10 @@ class Cached(Evaluator):
     def reference(self, metric: str) -> Reference | None:
         """Return the inner reference."""
         return self.inner.reference(metric)
+
+    def standing(self, encoding: Encoding) -> Standing | None:
+        """Return the inner standing."""
+        return self.inner.standing(encoding)
 
     def identity(self, encoding: Encoding) -> Encoding:
         """Return the inner identity."""

@@ -47,7 +47,9 @@ class SyntheticEvaluator(Evaluator):
     @cached_property
     def optimum(self) -> Encoding:
         """The canonical encoding of the best architecture."""
-        return self.space.canonical(self.space.sample(np.random.default_rng(stream_key(self.evaluation_seed, "optimum"))))
+        return self.space.canonical(
+            self.space.sample(np.random.default_rng(stream_key(self.evaluation_seed, "optimum")))
+        )
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Evaluate a batch."""

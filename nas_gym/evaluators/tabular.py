@@ -19,11 +19,13 @@ from nas_gym.evaluators.core import (
     Metric,
     Queries,
     Reference,
+    Standing,
     Status,
     stream_key,
 )
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 from nas_gym.tables.format import TABLES, Table, read_table
+from nas_gym.tables.quality import standard_error
 
 NOISES = ("mean", "sample")
 
@@ -59,7 +61,8 @@ class TabularEvaluator(Evaluator):
         self.table: Table = read_table(TABLES[table])
         if self.table.metadata.get("space") != space.name:
             raise TableError(
-                f"{self.table.path}: a table of the space {self.table.metadata.get('space')!r}, but {space.name!r} is searched."
+                f"{self.table.path}: a table of the space {self.table.metadata.get('space')!r}, "
+                f"but {space.name!r} is searched."
             )
         self.noise = noise
         self.evaluation_seed = evaluation_seed
@@ -224,6 +227,18 @@ class TabularEvaluator(Evaluator):
         if self.table.measurement(metric).direction == "minimize":
             best, worst = worst, best
         return Reference(best, float(values.mean()), worst)
+
+    def standing(self, encoding: Encoding) -> Standing | None:
+        """Return rank, regret and noise by the reported metric; None where the table is incomplete."""
+        metric = self.reported_metric
+        reference = self.reference(metric)
+        if reference is None:
+            return None
+        value = self.report(encoding)[metric]
+        values = self.reported(metric)
+        better = values > value if self.metrics[metric].direction == "maximize" else values < value
+        error = standard_error(self.table, metric)
+        return Standing(metric, value, 1 + int(better.sum()), len(values), abs(reference.best - value), error)
 
     def mean_cost(self, fidelity: int | None = None) -> float:
         """Return the mean simulated seconds of a query, which failed ones are charged."""

@@ -83,7 +83,7 @@ def train_network(
     """
     started = time.process_time()
     model = networks.build(space, encoding, dataset.input_shape, dataset.classes, **sizes)
-    model = model.to(data.train.images.device, memory_format=torch.channels_last)
+    model = model.to(data.train.images.device).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     initialise(model, generator)
     valid_correct = []
@@ -174,13 +174,20 @@ class TrainingEvaluator(Evaluator):
         started = time.process_time()
         shape = self._dataset.input_shape
         try:
-            training = train_network(self.space, encoding, self._dataset, self._data, self.recipe, self.sizes, seed, epochs)
-            cost = complexity(networks.build(self.space, encoding, shape, self._dataset.classes, **self.sizes), shape)
+            with torch.device("meta"):
+                model = networks.build(self.space, encoding, shape, self._dataset.classes, **self.sizes)
+            cost = complexity(model, shape)
+        except (RuntimeError, ValueError) as error:
+            return self._failure(Status.BUILD_ERROR, str(error), started), math.nan
+        try:
+            training = train_network(
+                self.space, encoding, self._dataset, self._data, self.recipe, self.sizes, seed, epochs
+            )
         except Diverged as error:
             return self._failure(Status.DIVERGED, str(error), started), math.nan
         except MemoryError as error:
             return self._failure(Status.OUT_OF_MEMORY, str(error), started), math.nan
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             return self._failure(Status.CRASHED, traceback.format_exc(limit=-3), started), math.nan
         metrics = {
             "valid_accuracy": training.valid_correct[-1] / len(self._dataset.valid),

@@ -44,7 +44,7 @@ class Recipe:
         for name, least in (("epochs", 1), ("batch_size", 2)):
             if getattr(self, name) < least:
                 raise InvalidArgument(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        if not self.learning_rate > 0 or not 0 < self.momentum < 1 or self.weight_decay < 0:
+        if not self.learning_rate > 0 or not 0 < self.momentum < 1 or not self.weight_decay >= 0:
             raise InvalidArgument(
                 "learning_rate must be positive, momentum between 0 and 1 and weight_decay not negative; "
                 f"got {self.learning_rate}, {self.momentum}, {self.weight_decay}."

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,19 +56,28 @@ class Junction:
         mask_int8: the same as int8, as `info` has it.
         legal: the same as Python booleans.
         complete: whether no decision is left.
+        kind: kind of the decision that is due, 0 where none is.
     """
 
     mask: npt.NDArray[np.bool_]
     mask_int8: npt.NDArray[np.int8]
     legal: list[bool]
     complete: bool
+    kind: int
 
     @classmethod
-    def of(cls, mask: Sequence[bool], complete: bool) -> Junction:
-        """Build all forms of a mask, read-only."""
-        array = np.array(mask, np.bool_)
+    def of(cls, decision: Decision | None, choices: int) -> Junction:
+        """Build all forms of a decision's mask, read-only.
+
+        Args:
+            decision: the next decision, None after the last.
+            choices: C.
+        """
+        array = np.ones(choices, np.bool_)
+        if decision is not None:
+            array[:] = decision.mask
         array.flags.writeable = False
-        return cls(array, array.view(np.int8), array.tolist(), complete)
+        return cls(array, array.view(np.int8), array.tolist(), decision is None, decision.kind if decision else 0)
 
 
 _CACHE_LIMIT = 200_000
@@ -94,9 +104,11 @@ class SearchSpace(ABC):
     values (a frozen dataclass), since encodings, tables and caches are keyed by them.
     """
 
-    name: str
+    name: ClassVar[str]
     max_length: int
     max_choices: int
+    kinds: ClassVar[int] = 1
+    """Number of kinds of decisions; `Decision.kind` runs from 0 to kinds - 1."""
 
     # --- the grammar -------------------------------------------------------------------------------
 
@@ -132,8 +144,8 @@ class SearchSpace(ABC):
             InvalidEncoding: naming the first decision that is wrong.
         """
         try:
-            values = tuple(int(value) for value in encoding)
-        except (TypeError, ValueError):
+            values = tuple(map(operator.index, encoding))
+        except TypeError:
             raise InvalidEncoding(
                 f"{encoding!r} is not an encoding of {self.name}: expected a sequence of integers."
             ) from None
@@ -166,11 +178,9 @@ class SearchSpace(ABC):
         cache = self._junctions
         found = cache.get(prefix)
         if found is None:
-            decision = self.decision(prefix)
-            mask = (True,) * self.max_choices if decision is None else decision.mask
             if len(cache) >= _CACHE_LIMIT:
                 cache.clear()
-            found = cache[prefix] = Junction.of(mask, decision is None)
+            found = cache[prefix] = Junction.of(self.decision(prefix), self.max_choices)
         return found
 
     def masks(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.bool_]:
@@ -327,7 +337,9 @@ class SearchSpace(ABC):
         for position, choice in self._substitutions(encoding):
             choices.setdefault(position, []).append(choice)
         if not choices:
-            raise InvalidEncoding(f"{encoding} has no neighbours in {self.name}: no decision has a second legal choice.")
+            raise InvalidEncoding(
+                f"{encoding} has no neighbours in {self.name}: no decision has a second legal choice."
+            )
         positions = sorted(choices)
         position = positions[int(rng.integers(len(positions)))]
         options = choices[position]
@@ -459,8 +471,7 @@ class FixedSlotSpace(SearchSpace):
 
     @cached_property
     def _slot_junctions(self) -> list[Junction]:
-        last = self.max_length
-        return [Junction.of(row.tolist(), position == last) for position, row in enumerate(self._mask_rows)]
+        return [Junction.of(slot, self.max_choices) for slot in (*self.slots, None)]
 
     def junction(self, prefix: Encoding) -> Junction:
         """Return what comes after `prefix`; it depends on the length alone."""

@@ -127,7 +127,9 @@ class NASBench201Space(FixedSlotSpace):
             tokens = re.fullmatch(r"\|(.+)\|", group)
             parts = tokens.group(1).split("|") if tokens else []
             if len(parts) != node:
-                raise InvalidEncoding(f"{text!r}: group {node} is {group!r}, expected {node} 'operation~source' in bars.")
+                raise InvalidEncoding(
+                    f"{text!r}: group {node} is {group!r}, expected {node} 'operation~source' in bars."
+                )
             for source, part in enumerate(parts):
                 name, _, index = part.partition("~")
                 if name not in OPERATIONS or index != str(source):

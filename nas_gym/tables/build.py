@@ -172,7 +172,9 @@ def representatives(space: SearchSpace) -> list[Encoding]:
     """
     size = space.size()
     if size is None or size > _LARGEST_SPACE:
-        raise InvalidArgument(f"the space {space.name} has {size or 'uncountably many'} architectures; a table needs an enumerable one.")
+        raise InvalidArgument(
+            f"the space {space.name} has {size or 'uncountably many'} architectures; a table needs an enumerable one."
+        )
     classes = sorted({space.canonical(encoding) for encoding in space.enumerate()})
     order = np.random.default_rng(0).permutation(len(classes))
     return [classes[index] for index in order]
@@ -336,5 +338,7 @@ def _locked(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InvalidArgument(f"another process is building in {work}; wait for it or choose another output.") from None
+            raise InvalidArgument(
+                f"another process is building in {work}; wait for it or choose another output."
+            ) from None
         yield

@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -98,7 +99,7 @@ class Table:
     @property
     def epochs(self) -> int:
         """Highest fidelity: the number of epochs of the longest curve, at least 1."""
-        return max(1, *(measurement.epochs for measurement in self.measurements.values()))
+        return max((measurement.epochs for measurement in self.measurements.values()), default=0) or 1
 
     def __len__(self) -> int:
         """Return the number of architectures."""
@@ -221,6 +222,8 @@ def read_table(path: Path) -> Table:
         stamp = path.stat()
     except OSError as error:
         raise TableError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if not stat.S_ISREG(stamp.st_mode):
+        raise TableError(f"{path}: cannot be read: not a file.")
     return _read_table(path.resolve(), stamp.st_mtime_ns, stamp.st_size)
 
 
@@ -252,7 +255,7 @@ def _read_table(path: Path, _modified: int, _size: int) -> Table:
             )
         codes = flat["code"]
         columns = {name: _stack(flat, name, measurement, len(codes)) for name, measurement in measurements.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
         raise TableError(f"{path}: the metadata or a column is malformed ({type(error).__name__}: {error}).") from None
     return Table(path, str(metadata["sha256"]), metadata, codes, measurements, columns)
 
@@ -263,9 +266,7 @@ def _to_numpy(column: pyarrow.ChunkedArray) -> npt.NDArray[Any]:
     return column.to_numpy()
 
 
-def _stack(
-    flat: Mapping[str, npt.NDArray[Any]], name: str, measurement: Measurement, rows: int
-) -> npt.NDArray[Any]:
+def _stack(flat: Mapping[str, npt.NDArray[Any]], name: str, measurement: Measurement, rows: int) -> npt.NDArray[Any]:
     stacked = np.stack([flat[column] for column in measurement.columns(name)], axis=1)
     stacked = stacked.reshape(rows, max(measurement.seeds, 1), max(measurement.epochs, 1))
     stacked.flags.writeable = False

@@ -6,7 +6,7 @@ Dimension letters: N sub-environments, L = `space.max_length`, C = `space.max_ch
 from __future__ import annotations
 
 import operator
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -87,7 +87,9 @@ class Problem:
             return self.fidelity
         for name in options:
             if name != "fidelity":
-                raise InvalidArgument(f"reset takes no option {name!r}; it takes 'fidelity' (vector: also 'reset_mask').")
+                raise InvalidArgument(
+                    f"reset takes no option {name!r}; it takes 'fidelity' (vector: also 'reset_mask')."
+                )
         return self.evaluator.check_fidelity(options["fidelity"])
 
     def checked_action(self, action: Any) -> int:  # noqa: ANN401 - whatever the caller passes
@@ -121,7 +123,7 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         counter: steps, queries, unique architectures, seconds.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # noqa: RUF012 - Gymnasium reads it from the class
 
     def __init__(self, problem: Problem) -> None:
         """Adopt the parts of a problem."""

@@ -81,9 +81,7 @@ class ConstructionEnv(NASEnv):
         reward, info = self._finish_invalid(self._prefix, self._fidelity)
         return self._tracker.resume(self._prefix), reward, True, False, info
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[Any], Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[npt.NDArray[Any], Info]:
         """Begin an episode with an empty architecture.
 
         Args:
@@ -94,10 +92,11 @@ class ConstructionEnv(NASEnv):
             InvalidArgument: an unknown option.
             FidelityError: the evaluator cannot answer the fidelity.
         """
+        fidelity = self.problem.episode_fidelity(options)
         if seed is not None:
             super().reset(seed=seed)
             self.evaluator.reset_repeats()
-        self._fidelity = self.problem.episode_fidelity(options)
+        self._fidelity = fidelity
         observation = self._resume((), over=False)
         return observation, {"action_mask": self._junction.mask_int8.copy()}
 
@@ -194,16 +193,15 @@ class ConstructionVectorEnv(NASVectorEnv):
             InvalidArgument: an unknown option, a malformed mask, or a list of seeds of another length.
             FidelityError: the evaluator cannot answer the fidelity.
         """
-        if seed is not None:
-            self._seed(seed)
         options = dict(options or {})
         mask = self._checked_reset_mask(options.pop("reset_mask", None))
         fidelity = self.problem.episode_fidelity(options)
+        if seed is not None:
+            self._seed(seed)
         self._begin(mask, fidelity)
         self._begun = True
         rows = np.flatnonzero(mask)
-        self._masks = self.space.masks(self._prefixes, self._lengths)
-        self._masks[self._over] = True
+        self._refresh_masks()
         return self._observe(), info_columns({"action_mask": self._masks[rows].astype(np.int8)}, rows, self.num_envs)
 
     def _seed(self, seed: int | Sequence[int | None]) -> None:
@@ -211,6 +209,8 @@ class ConstructionVectorEnv(NASVectorEnv):
             super().reset(seed=seed)
         elif len(seed) != self.num_envs:
             raise InvalidArgument(f"a list of seeds needs one per sub-environment: {self.num_envs}, got {len(seed)}.")
+        elif all(one is None for one in seed):
+            return
         self.evaluator.reset_repeats()
 
     def _checked_reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 - whatever the caller passes
@@ -237,14 +237,13 @@ class ConstructionVectorEnv(NASVectorEnv):
 
     def step(
         self, actions: npt.ArrayLike
-    ) -> tuple[
-        npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info
-    ]:
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info]:
         """Take one decision in every sub-environment.
 
         Raises:
             InvalidAction: `actions` are not N integers inside the action space.
-            EpisodeOver: nothing was reset yet.
+            EpisodeOver: nothing was reset yet, or in the mode "SameStep" an error kept episodes that ended from
+                being reset.
             BudgetExhausted: more episodes ended than the counter's budget admits; the first ones, in row order,
                 were evaluated and counted.
         """
@@ -252,6 +251,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         if not self._begun:
             raise EpisodeOver("the episodes were not begun; call reset() first.")
         was_over = self._over.copy()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and was_over.any():
+            raise EpisodeOver("an episode ended without being reset; call reset() first.")
         ended, invalid = self._advance(choices, was_over)
         self.counter.environment_steps += self.num_envs - int(was_over.sum())
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and was_over.any():
@@ -261,7 +262,11 @@ class ConstructionVectorEnv(NASVectorEnv):
         rows = self._rows
         if ended.any():
             rows = self._rows if ended.all() else np.flatnonzero(ended)
-            rewards, final = self._end(rows, invalid)
+            try:
+                rewards, final = self._end(rows, invalid)
+            except Exception:
+                self._refresh_masks()  # The steps were taken; a caller who goes on needs the masks that follow.
+                raise
         return self._outcome(rewards, ended, rows, final)
 
     def _advance(
@@ -296,9 +301,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._prefixes.reshape(-1)[positions] = choices
         self._tracker.append(positions, choices)
 
-    def _end(
-        self, rows: npt.NDArray[np.int64], invalid: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.float64], Info]:
+    def _end(self, rows: npt.NDArray[np.int64], invalid: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], Info]:
         """Evaluate the episodes that ended; return all rewards and the columns of the final infos."""
         everywhere = len(rows) == self.num_envs
         self._over[slice(None) if everywhere else rows] = True
@@ -313,7 +316,8 @@ class ConstructionVectorEnv(NASVectorEnv):
             None if (fidelities < 0).all() else self._without_defaults(fidelities),
         )
         if everywhere:
-            return rewards, final
+            # An objective may return a metric itself, which `final` holds too.
+            return rewards.copy(), final
         spread = np.zeros(self.num_envs)
         spread[rows] = rewards
         return spread, final
@@ -328,9 +332,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         ended: npt.NDArray[np.bool_],
         rows: npt.NDArray[np.int64],
         final: Info,
-    ) -> tuple[
-        npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info
-    ]:
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info]:
         """Lay out what a step returns, resetting at once in the mode "SameStep"."""
         info: Info = {}
         if final:
@@ -339,9 +341,7 @@ class ConstructionVectorEnv(NASVectorEnv):
                 self._begin(ended, self.problem.fidelity)
             else:
                 info = info_columns(final, rows, self.num_envs)
-        self._masks = self.space.masks(self._prefixes, self._lengths)
-        if self._over.any():
-            self._masks[self._over] = True
+        self._refresh_masks()
         info["action_mask"] = self._masks.astype(np.int8)
         info["_action_mask"] = np.ones(self.num_envs, np.bool_)
         terminated = self._over.copy() if self.autoreset_mode is AutoresetMode.DISABLED else ended
@@ -350,7 +350,9 @@ class ConstructionVectorEnv(NASVectorEnv):
     def _final_info(self, rows: npt.NDArray[np.int64], final: Info) -> Info:
         """Return the last observations and infos of the ended episodes, before they are reset."""
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for row, observation in zip(rows, self.problem.observation.batch(self._prefixes[rows], self._lengths[rows]), strict=True):
+        for row, observation in zip(
+            rows, self.problem.observation.batch(self._prefixes[rows], self._lengths[rows]), strict=True
+        ):
             final_obs[row] = observation
         free = np.ones((len(rows), self.space.max_choices), np.int8)
         present = np.zeros(self.num_envs, np.bool_)
@@ -361,6 +363,11 @@ class ConstructionVectorEnv(NASVectorEnv):
             "final_info": info_columns({"action_mask": free, **final}, rows, self.num_envs),
             "_final_info": present.copy(),
         }
+
+    def _refresh_masks(self) -> None:
+        self._masks = self.space.masks(self._prefixes, self._lengths)
+        if self._over.any():
+            self._masks[self._over] = True
 
     def _observe(self) -> npt.NDArray[Any]:
         return self._tracker.observe(self._prefixes, self._lengths)
@@ -379,13 +386,18 @@ class ConstructionVectorEnv(NASVectorEnv):
         return VectorState(*arrays)
 
     def set_state(self, state: VectorState) -> None:
-        """Continue from a value of `get_state`."""
+        """Continue from a value of `get_state`.
+
+        Raises:
+            InvalidArgument: it has another number of sub-environments.
+        """
+        if len(state.lengths) != self.num_envs:
+            raise InvalidArgument(f"the state has {len(state.lengths)} sub-environments, this one {self.num_envs}.")
         self._prefixes = state.prefixes.copy()
         self._lengths = state.lengths.copy()
         self._over = state.over.copy()
         self._fidelities = state.fidelities.copy()
-        self._masks = self.space.masks(self._prefixes, self._lengths)
-        self._masks[self._over] = True
+        self._refresh_masks()
         self._tracker.resume(self._prefixes, self._lengths)
         self._common_length = None
         self._begun = True

@@ -138,9 +138,9 @@ class Counter:
         Raises:
             BudgetExhausted: none fits.
         """
-        if self._budget is None:
+        remaining = self.remaining
+        if remaining is None:
             return len(batch)
-        remaining = self._budget - self.queries
         if not self.repeats_are_free:
             admitted = min(remaining, len(batch))
         else:

@@ -1,0 +1,220 @@
+"""The one interaction loop of our own agents: batches of episodes until the budget of queries is used up.
+
+Dimension letters: N sub-environments, B episodes of a batch, T longest of them, C choices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_gym.errors import InvalidArgument
+from nas_gym.search_spaces.core import Encoding
+
+from .base import Agent, Envs, EpisodeBatch
+
+_FREE_BATCHES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Episodes as they ended, before the agent learns from them.
+
+    Attributes:
+        batch: the episodes.
+        metrics: search-time metrics by name, shape [B].
+        cost_seconds: cost of each query, shape [B].
+        usage: the counter after them.
+    """
+
+    batch: EpisodeBatch
+    metrics: Mapping[str, npt.NDArray[np.float64]]
+    cost_seconds: npt.NDArray[np.float64]
+    usage: Any
+
+
+class Sink:
+    """Receives what happens in a run; override what you need."""
+
+    def on_episodes(self, evaluated: Evaluated) -> None:
+        """Receive finished episodes, at once and before anything else can fail."""
+
+    def on_learned(self, diagnostics: Mapping[str, float]) -> None:
+        """Receive what the agent reports after learning."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        reason: "budget"; "exhausted", the agent had nothing left to try; "time", the seconds were up; or "stalled",
+            the agent repeats itself where repeats are free.
+        usage: the counter at the end.
+    """
+
+    reason: str
+    usage: Any
+
+
+def run(
+    agent: Agent,
+    envs: Envs,
+    budget: int,
+    seed: int,
+    sinks: Sequence[Sink] = (),
+    max_seconds: float | None = None,
+) -> RunResult:
+    """Let `agent` search until exactly `budget` queries are used.
+
+    Args:
+        agent: who decides.
+        envs: a vector environment of nas-gym with ``autoreset_mode="Disabled"``; its counter is reset.
+        budget: charged queries.
+        seed: of the environments.
+        sinks: told about every finished batch.
+        max_seconds: no new batch begins after so many seconds.
+
+    Raises:
+        InvalidArgument: a budget below 1, or another autoreset mode.
+    """
+    if getattr(envs.metadata.get("autoreset_mode"), "value", None) != "Disabled":
+        raise InvalidArgument("run() needs a vector environment made with autoreset_mode='Disabled'.")
+    counter = envs.counter
+    counter.budget = budget
+    counter.reset()
+    player = _Player(agent, envs, sinks)
+    started = time.perf_counter()
+    free_batches = 0
+    envs.reset(seed=seed)
+    while counter.queries < budget:
+        if max_seconds is not None and time.perf_counter() - started >= max_seconds:
+            return RunResult("time", counter.usage())
+        queries_before = counter.queries
+        count = agent.begin(min(envs.num_envs, budget - counter.queries))
+        if count == 0:
+            return RunResult("exhausted", counter.usage())
+        batch = player.play(count)
+        diagnostics = agent.learn(batch)
+        for sink in sinks:
+            sink.on_learned(diagnostics)
+        free_batches = free_batches + 1 if counter.queries == queries_before else 0
+        if free_batches >= _FREE_BATCHES:
+            return RunResult("stalled", counter.usage())
+    return RunResult("budget", counter.usage())
+
+
+class _Player:
+    """Plays batches of episodes and tells the sinks about every one that ended, whatever happens."""
+
+    def __init__(self, agent: Agent, envs: Envs, sinks: Sequence[Sink]) -> None:
+        self.agent = agent
+        self.envs = envs
+        self.sinks = sinks
+        self.seen: set[Encoding] = set()
+
+    def play(self, count: int) -> EpisodeBatch:
+        """Play the first `count` sub-environments to their ends."""
+        selected = np.arange(self.envs.num_envs) < count
+        observations, info = self.envs.reset(options={"reset_mask": selected})
+        trace = _Trace(count)
+        alive = np.ones(count, np.bool_)
+        try:
+            while alive.any():
+                masks = info["action_mask"][:count].astype(np.bool_)
+                seen = observations[:count].copy()
+                chosen = self.agent.act(seen, masks, alive)
+                actions = np.zeros(self.envs.num_envs, np.int64)
+                actions[:count] = chosen
+                observations, rewards, terminated, truncated, info = self.envs.step(actions)
+                trace.add(seen, chosen, masks, rewards[:count], alive, info)
+                alive &= ~(terminated | truncated)[:count]
+        except BaseException:
+            # An interruption or a full budget must not lose the episodes that were paid for.
+            if trace.ended.any():
+                self._publish(trace)
+            raise
+        return self._publish(trace)
+
+    def _publish(self, trace: _Trace) -> EpisodeBatch:
+        """Tell the sinks about the episodes that ended and return them."""
+        finished = np.flatnonzero(trace.ended)
+        evaluated = trace.evaluated(finished, self._first_seen(trace, finished), self.envs.counter.usage())
+        for sink in self.sinks:
+            sink.on_episodes(evaluated)
+        return evaluated.batch
+
+    def _first_seen(self, trace: _Trace, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        first = np.zeros(len(rows), np.bool_)
+        for position, row in enumerate(rows.tolist()):
+            if trace.status[row] == "invalid_action":
+                continue
+            canonical = self.envs.space.canonical(trace.encodings[row])
+            first[position] = canonical not in self.seen
+            self.seen.add(canonical)
+        return first
+
+
+class _Trace:
+    """The steps of one batch and the final info of every episode that ended."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.ended = np.zeros(count, np.bool_)
+        self.lengths = np.zeros(count, np.int64)
+        self.steps: list[tuple[npt.NDArray[Any], ...]] = []
+        self.encodings: list[Encoding] = [()] * count
+        self.status: list[str] = [""] * count
+        self.metrics: dict[str, npt.NDArray[np.float64]] = {}
+        self.cost_seconds = np.zeros(count)
+
+    def add(
+        self,
+        observations: npt.NDArray[Any],
+        actions: npt.NDArray[np.int64],
+        masks: npt.NDArray[np.bool_],
+        rewards: npt.NDArray[np.float64],
+        alive: npt.NDArray[np.bool_],
+        info: Mapping[str, Any],
+    ) -> None:
+        """Add one step of the episodes that are alive."""
+        self.steps.append((observations, np.where(alive, actions, 0), masks, np.where(alive, rewards, 0.0)))
+        self.lengths += alive
+        if "_encoding" not in info:
+            return
+        for row in np.flatnonzero(info["_encoding"][: self.count]).tolist():
+            self.ended[row] = True
+            self.encodings[row] = info["encoding"][row]
+            self.status[row] = info["status"][row]
+            self.cost_seconds[row] = info["cost_seconds"][row]
+            for name, column in info["metrics"].items():
+                if not name.startswith("_"):
+                    self.metrics.setdefault(name, np.full(self.count, np.nan))[row] = column[row]
+
+    def evaluated(
+        self,
+        rows: npt.NDArray[np.int64],
+        first_seen: npt.NDArray[np.bool_],
+        usage: Any,  # noqa: ANN401
+    ) -> Evaluated:
+        """Return the episodes of `rows`."""
+        observations, actions, masks, rewards = (
+            np.stack(column, axis=1)[rows] for column in zip(*self.steps, strict=True)
+        )
+        batch = EpisodeBatch(
+            observations=observations,
+            actions=actions,
+            masks=masks,
+            rewards=rewards,
+            lengths=self.lengths[rows],
+            encodings=tuple(self.encodings[row] for row in rows.tolist()),
+            status=tuple(self.status[row] for row in rows.tolist()),
+            first_seen=first_seen,
+        )
+        metrics = {name: column[rows] for name, column in self.metrics.items()}
+        return Evaluated(batch, metrics, self.cost_seconds[rows], usage)

@@ -1,0 +1,1 @@
+"""How fast nas-gym is, as ratios measured in one run: ``python -m nas_benchmarks.speed``."""

@@ -1,0 +1,301 @@
+"""``nas-gym search``: one agent, one environment, one budget, one run directory."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import numpy as np
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import nas_agents
+from nas_agents import Evaluated, RunResult, Sink
+from nas_benchmarks.figures import draw_search
+from nas_benchmarks.records import EvaluationWriter, RunDirectory
+from nas_gym import __version__
+from nas_gym.cli.console import errors, key_values, output
+from nas_gym.envs.core.base import NASVectorEnv
+from nas_gym.errors import InvalidArgument, MissingExtra, UnknownName
+from nas_gym.evaluators.core import Queries
+from nas_gym.registration import ENVIRONMENTS
+from nas_gym.search_spaces.core import Batch, Encoding
+
+REASONS = {
+    "budget": "the budget was used",
+    "exhausted": "the agent had nothing left to try",
+    "time": "the time was up",
+    "stalled": "the agent only repeated itself",
+    "interrupted": "interrupted",
+}
+
+
+def search(
+    env: Annotated[str, typer.Option(help="Environment id; see `nas-gym envs`.")] = "NAS-Cell-v0",
+    agent: Annotated[str, typer.Option(help="Agent, or module:Class; see `nas-gym agents`.")] = "evolution",
+    budget: Annotated[int, typer.Option(help="Number of queries.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of agent and environment.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run directory; an existing one is refused.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Begin no new batch after so many seconds.")] = None,
+    env_arg: Annotated[list[str] | None, typer.Option(help="Argument of the environment, key=value.")] = None,
+    agent_arg: Annotated[list[str] | None, typer.Option(help="Setting of the agent, key=value.")] = None,
+) -> None:
+    """Search for an architecture.
+
+    Example: nas-gym search --env NAS-Cell-v0 --agent evolution --agent-arg preset=nats_bench --budget 500
+    """
+    settings = Settings(
+        env,
+        agent,
+        budget,
+        seed,
+        max_seconds,
+        key_values("--env-arg", env_arg or []),
+        key_values("--agent-arg", agent_arg or []),
+    )
+    envs, searcher = settings.make()
+    directory = RunDirectory(out or settings.default_out(), settings.provenance(envs))
+    writer = EvaluationWriter(directory.path / "evaluations.jsonl", envs.space, envs.counter.repeat_query)
+    try:
+        result = _run(settings, envs, searcher, writer)
+    finally:
+        writer.close()
+    summary = summarise(settings, envs, writer, result)
+    directory.write_json("summary.json", summary)
+    _draw(settings, envs, writer, directory.path / "best_so_far.png")
+    print_summary(summary)
+    output.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
+    if result.reason == "interrupted":
+        raise typer.Exit(130)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for.
+
+    Attributes:
+        env: environment id.
+        agent: agent name.
+        budget: queries.
+        seed: of agent and environment.
+        max_seconds: time limit, None = none.
+        env_args: keyword arguments of the environment.
+        agent_args: fields of the agent's configuration.
+    """
+
+    env: str
+    agent: str
+    budget: int
+    seed: int
+    max_seconds: float | None
+    env_args: Mapping[str, Any]
+    agent_args: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check what the command line cannot.
+
+        Raises:
+            UnknownName: no such environment.
+            InvalidArgument: a budget below 1, a negative seed, no time.
+        """
+        if self.env not in ENVIRONMENTS and ":" not in self.env:
+            raise UnknownName("environment", self.env, ENVIRONMENTS)
+        if self.budget < 1:
+            raise InvalidArgument(f"--budget must be at least 1 query, got {self.budget}.")
+        if self.seed < 0:
+            raise InvalidArgument(f"--seed must not be negative, got {self.seed}.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise InvalidArgument(f"--max-seconds must be positive, got {self.max_seconds}.")
+        for name in ("num_envs", "autoreset_mode", "render_mode"):
+            if name in self.env_args:
+                raise InvalidArgument(f"--env-arg {name} is set by the search; leave it out.")
+
+    def make(self) -> tuple[NASVectorEnv, nas_agents.Agent]:
+        """Create the environments and the agent.
+
+        Raises:
+            UnknownName: an unknown agent, setting, table, metric, ...
+            InvalidArgument: a value outside its range, or an argument that the environment does not take.
+        """
+        agent = nas_agents.AGENTS[self.agent]
+        config = nas_agents.make_config(agent, **self.agent_args)
+        try:
+            envs = gymnasium.make_vec(
+                self.env,
+                num_envs=min(config.batch_size, self.budget),
+                vectorization_mode="vector_entry_point",
+                autoreset_mode="Disabled",
+                **self.env_args,
+            ).unwrapped
+        except TypeError as error:
+            raise InvalidArgument(f"{self.env} refuses the arguments {dict(self.env_args)}: {error}.") from error
+        if not isinstance(envs, NASVectorEnv):
+            raise InvalidArgument(f"{self.env} is not a vector environment of nas-gym.")
+        return envs, agent(envs, self.seed, config)
+
+    def default_out(self) -> Path:
+        """Return ``runs/<time>-<env>-<agent>-<seed>``."""
+        moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+        names = (name.replace(":", "_").replace("/", "_") for name in (self.env, self.agent))
+        return Path("runs") / "-".join((moment, *names, str(self.seed)))
+
+    def provenance(self, envs: NASVectorEnv) -> dict[str, Any]:
+        """Return what ``config.json`` records."""
+        table = getattr(envs.evaluator, "table", None)
+        return {
+            **asdict(self),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "command": sys.argv,
+            "repeat_query": envs.counter.repeat_query,
+            "table_sha256": None if table is None else table.sha256,
+            "versions": {"nas-gym": __version__, "gymnasium": gymnasium.__version__, "numpy": np.__version__},
+            "python": platform.python_version(),
+        }
+
+
+class ProgressSink(Sink):
+    """Moves the progress bar and shows the best so far: its reward beside the bar, its notation below."""
+
+    def __init__(self, progress: Progress, writer: EvaluationWriter) -> None:
+        """Attach to a bar with one task."""
+        self.progress = progress
+        self.writer = writer
+
+    def on_episodes(self, evaluated: Evaluated) -> None:
+        """Show the new state."""
+        best = self.writer.best_reward
+        text = "" if best is None else f"{best:.4f}"
+        self.progress.update(self.progress.task_ids[0], completed=evaluated.usage.queries, best=text)
+
+    def __rich__(self) -> Group:
+        """Return what the terminal shows."""
+        encoding = self.writer.best_encoding
+        notation = "" if encoding is None else self.writer.space.to_string(encoding)
+        return Group(self.progress, Text(notation, style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+def _run(settings: Settings, envs: NASVectorEnv, searcher: nas_agents.Agent, writer: EvaluationWriter) -> RunResult:
+    """Search with a progress bar; an interruption is a result like any other."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("best {task.fields[best]}", markup=False),
+    )
+    progress = Progress(*columns, console=output)
+    progress.add_task(settings.agent, total=settings.budget, best="")
+    shown = ProgressSink(progress, writer)
+    with Live(get_renderable=shown.__rich__, console=output, refresh_per_second=8):
+        try:
+            return nas_agents.run(searcher, envs, settings.budget, settings.seed, (writer, shown), settings.max_seconds)
+        except KeyboardInterrupt:
+            return RunResult("interrupted", envs.counter.usage())
+
+
+def summarise(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, result: RunResult) -> dict[str, Any]:
+    """Return what ``summary.json`` holds, where held-out metrics of the best architecture appear for the first time."""
+    usage = result.usage
+    summary: dict[str, Any] = {
+        "env": settings.env,
+        "agent": settings.agent,
+        "seed": settings.seed,
+        "budget": settings.budget,
+        "ended": result.reason,
+        "queries": usage.queries,
+        "unique_architectures": usage.unique_architectures,
+        "environment_steps": usage.environment_steps,
+        "simulated_seconds": usage.simulated_seconds,
+        "wall_seconds": usage.real_seconds,
+        "best": None,
+    }
+    if writer.best_encoding is not None:
+        summary["best"] = _describe(envs, writer.best_encoding, writer.best_reward)
+    return summary
+
+
+def _describe(envs: NASVectorEnv, encoding: Encoding, reward: float | None) -> dict[str, Any]:
+    evaluator = envs.evaluator
+    standing = evaluator.standing(encoding)
+    report = evaluator.report(encoding)
+    described: dict[str, Any] = {
+        "architecture": envs.space.to_string(encoding),
+        "encoding": list(encoding),
+        "reward": reward,
+        "reported": {name: {"value": value, "unit": evaluator.metrics[name].unit} for name, value in report.items()},
+        "standing": None,
+    }
+    if standing is not None:
+        described["standing"] = {**asdict(standing), "tied_with_best": standing.tied}
+    return described
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print the best architecture, unwrapped so that it can be copied, and a two-column table."""
+    best = summary["best"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    output.print()
+    output.print("Best architecture", style="bold")
+    if best is None:
+        output.print("none was evaluated successfully")
+    else:
+        output.print(best["architecture"], soft_wrap=True, markup=False, highlight=False)
+        for name, entry in best["reported"].items():
+            table.add_row(name.replace("_", " ").capitalize(), _with_unit(entry["value"], entry["unit"]))
+        _add_standing(table, best["standing"])
+    table.add_row("Queries", f"{summary['queries']:,} of {summary['budget']:,} ({REASONS[summary['ended']]})")
+    table.add_row("Unique architectures", f"{summary['unique_architectures']:,}")
+    table.add_row("Simulated training", f"{summary['simulated_seconds']:,.0f} s")
+    table.add_row("Wall time", f"{summary['wall_seconds']:.1f} s")
+    output.print(table)
+
+
+def _add_standing(table: Table, standing: Mapping[str, Any] | None) -> None:
+    if standing is None:
+        return
+    name = standing["metric"].replace("_", " ")
+    table.add_row("Rank", f"{standing['rank']:,} of {standing['size']:,} by {name}")
+    table.add_row("Simple regret", f"{standing['regret']:.4f} in {name}")
+    verdict = "yes" if standing["tied_with_best"] else "no"
+    table.add_row("Tied with the best", f"{verdict} (one standard error is {standing['standard_error']:.4f})")
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit == "fraction":
+        return f"{value:.4f}"
+    return f"{value:,.0f}" if unit == "count" else f"{value:,.3f}"
+
+
+def _draw(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, path: Path) -> None:
+    """Draw the figure; without matplotlib say which extra brings it."""
+    if not writer.rewards:
+        return
+    title = f"{settings.agent} on {settings.env}, seed {settings.seed}"
+    try:
+        draw_search(path, np.array(writer.rewards), title, settings.agent, _all_rewards(envs))
+    except MissingExtra as error:
+        errors.print(f"Note: {error}", markup=False, highlight=False)
+
+
+def _all_rewards(envs: NASVectorEnv) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Return the reward of every architecture where the whole space is known and deterministic, else None."""
+    evaluator, space = envs.evaluator, envs.space
+    known = evaluator.reference(envs.objective.requires[0]) is not None
+    if not known or not evaluator.deterministic or not space.dense:
+        return None
+    batch = Batch.of(space, list(space.enumerate()))
+    fidelity = envs.problem.fidelity
+    fidelities = None if fidelity is None else np.full(len(batch), fidelity, np.int64)
+    return envs.objective(evaluator.evaluate(Queries(batch, fidelities)))

@@ -1,0 +1,214 @@
+"""``nas-gym tables``: list, describe, verify and build tabular benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table as Listing
+
+from nas_gym.cli.console import key_values, output
+from nas_gym.errors import InvalidArgument, MissingExtra, TableError
+from nas_gym.search_spaces import SEARCH_SPACES
+from nas_gym.tables.format import TABLES, Table, read_table
+from nas_gym.tables.quality import Quality, quality
+
+app = typer.Typer(help="Tabular benchmarks: list, info, verify, build.", no_args_is_help=True)
+
+NameOrPath = Annotated[str, typer.Argument(help="Name of a table, or path of a .parquet file.")]
+
+
+@app.command("list")
+def list_tables() -> None:
+    """List the installed tables.
+
+    Example: nas-gym tables list
+    """
+    listing = Listing(
+        "Table", "Space", "Architectures", "Seeds", "Epochs", box=None, pad_edge=False, header_style="bold"
+    )
+    for name, path in TABLES.items():
+        try:
+            table = read_table(path)
+        except TableError as error:
+            listing.add_row(name, f"damaged: {error}")
+            continue
+        seeds = max(measurement.seeds for measurement in table.measurements.values())
+        listing.add_row(name, str(table.metadata.get("space")), f"{len(table):,}", str(seeds), str(table.epochs))
+    output.print(listing)
+
+
+@app.command()
+def info(name: NameOrPath) -> None:
+    """Show what a table records, how it was made and how far it can be trusted.
+
+    Example: nas-gym tables info digits
+    """
+    table = read_table(TABLES[name])
+    output.print(f"{table.name}: {len(table):,} architectures of {table.metadata.get('space')}", highlight=False)
+    output.print(f"SHA-256 {table.sha256} (verified)", highlight=False)
+    listing = Listing("Metric", "Best", "Mean", "Worst", "Unit", "Seeds", "Epochs", "", box=None, pad_edge=False)
+    for metric, measurement in table.measurements.items():
+        values = np.sort(table.mean(metric))
+        if measurement.direction == "maximize":
+            values = values[::-1]
+        numbers = (f"{number:,.4f}".rstrip("0").rstrip(".") for number in (values[0], values.mean(), values[-1]))
+        held_out = "held out" if measurement.held_out else ""
+        listing.add_row(metric, *numbers, measurement.unit, str(measurement.seeds), str(measurement.epochs), held_out)
+    output.print()
+    output.print(listing)
+    if table.metadata.get("space") in SEARCH_SPACES and {"valid_accuracy", "test_accuracy"} <= set(table.measurements):
+        output.print()
+        output.print(_quality_listing(quality(table), table.metadata.get("rank_correlation", {})))
+    output.print()
+    described = {key: value for key, value in table.metadata.items() if key not in ("measurements", "sha256")}
+    output.print_json(json.dumps(described))
+
+
+def _quality_listing(found: Quality, other: dict[str, dict[str, float]]) -> Listing:
+    """Return the reliability of a table; correlations are Spearman's, over one row per isomorphism class."""
+    listing = Listing("Rank correlation", "all", "best 20%", "best 5%", box=None, pad_edge=False, header_style="bold")
+    rows = {
+        "validation and test accuracy": found.valid_test,
+        "validation, half of the seeds and the rest": found.split_half,
+    }
+    for label, shares in rows.items():
+        if shares is not None:
+            listing.add_row(label, *(f"{value:.3f}" for value in shares.values()))
+    for column, shares in other.items():
+        listing.add_row(f"validation accuracy and {column}", *(f"{value:.3f}" for value in shares.values()))
+    listing.add_section()
+    listing.add_row("isomorphism classes", f"{found.classes:,}")
+    listing.add_row("distinct validation accuracies in the top 100", str(found.distinct_in_top_100))
+    listing.add_row("standard error of test accuracy near the best", f"{found.standard_error:.5f}")
+    tied = f"{found.tied_encodings:,} ({found.tied_classes:,} classes)"
+    listing.add_row("architectures within one standard error of the best", tied)
+    return listing
+
+
+@app.command()
+def verify(
+    name: NameOrPath,
+    retrain: Annotated[int, typer.Option(help="Train so many random rows again and compare.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which rows are drawn.")] = 0,
+) -> None:
+    """Check the hash of a table and, if asked, train random rows again from the recipe in its metadata.
+
+    Example: nas-gym tables verify digits --retrain 5
+    """
+    table = read_table(TABLES[name])
+    output.print(f"{table.path}: {len(table):,} rows, SHA-256 matches.", highlight=False, soft_wrap=True)
+    if retrain < 0:
+        raise InvalidArgument(f"--retrain must not be negative, got {retrain}.")
+    if retrain:
+        _retrain(table, retrain, seed)
+
+
+def _retrain(table: Table, count: int, seed: int) -> None:
+    """Train rows again and compare; accuracies may differ in rounding between machines, but not by much.
+
+    Raises:
+        TableError: a row differs by more than its seeds differ among each other.
+    """
+    try:
+        from nas_gym.tables.verify import retrain_rows
+    except ImportError as error:
+        raise MissingExtra("training rows again", "train", error) from error
+    listing = Listing(
+        "Architecture", "Seed", "Recorded", "Retrained", "", box=None, pad_edge=False, header_style="bold"
+    )
+    rows = list(retrain_rows(table, count, np.random.default_rng(seed)))
+    for row in rows:
+        verdict = "same" if row.same else f"differs by {row.difference:.4f}"
+        listing.add_row(row.architecture, str(row.seed), _curve(row.recorded), _curve(row.retrained), verdict)
+    output.print(listing)
+    same = sum(row.same for row in rows)
+    output.print(f"{same} of {len(rows)} retrained rows equal the record exactly.")
+    if beyond := [row for row in rows if not row.plausible]:
+        raise TableError(
+            f"{table.path}: {len(beyond)} of {len(rows)} retrained rows differ by more than the table's own seeds do; "
+            f"the first is {beyond[0].architecture}."
+        )
+
+
+def _curve(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
+    space: Annotated[str, typer.Option(help="Search space.")] = "nas_bench_201",
+    dataset: Annotated[str, typer.Option(help="Data set.")] = "digits",
+    seeds: Annotated[int, typer.Option(help="Trainings of every class.")] = 3,
+    workers: Annotated[int, typer.Option(help="Worker processes, one thread each.")] = 2,
+    recipe: Annotated[list[str] | None, typer.Option(help="Field of the recipe, key=value, e.g. epochs=6.")] = None,
+    skeleton: Annotated[list[str] | None, typer.Option(help="Size of the network, key=value, e.g. channels=8.")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Compare with column=FILE.csv and record the rank correlation.")
+    ] = None,
+) -> None:
+    """Train a whole search space into a table; interrupt it at any time, the same command goes on.
+
+    Example: nas-gym tables build --out digits.parquet --seeds 3 --workers 2
+    """
+    try:
+        from nas_gym.tables.assemble import assemble
+        from nas_gym.tables.build import BuildSpec, train_shards
+    except ImportError as error:
+        raise MissingExtra("building a table", "train", error) from error
+    if seeds < 1:
+        raise InvalidArgument(f"--seeds must be at least 1, got {seeds}.")
+    if out.exists():
+        raise InvalidArgument(f"{out} exists already; choose another --out or remove it.")
+    spec = BuildSpec.from_json(_spec_fields(BuildSpec().to_json(), space, dataset, recipe or [], skeleton or []))
+    compared = {column: Path(path) for column, path in key_values("--against", against or []).items()}
+    work = out.with_name(out.name + ".build")
+    bar = Progress(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=output
+    )
+    with bar as progress:
+        task = progress.add_task("training", total=None, left="")
+
+        def show(state: Any) -> None:  # noqa: ANN401 - nas_gym.tables.build.Progress, imported late
+            progress.update(task, total=state.total, completed=state.done, left=_time_left(state.seconds_left))
+
+        train_shards(spec, work, range(seeds), workers, show)
+    output.print("Counting parameters and multiply-adds ...")
+    sha256 = assemble(spec, work, out, seeds, workers, compared)
+    output.print(
+        f"Wrote {out} (SHA-256 {sha256}). The shards in {work} can be removed.", highlight=False, soft_wrap=True
+    )
+
+
+def _spec_fields(
+    fields: dict[str, Any], space: str, dataset: str, recipe: list[str], skeleton: list[str]
+) -> dict[str, Any]:
+    """Return the fields of a build specification with the arguments on top.
+
+    Raises:
+        UnknownName: a recipe or skeleton has no such field, or no such space or data set.
+    """
+    from nas_gym.datasets import DATASETS
+    from nas_gym.errors import UnknownName
+
+    for registry, name in ((SEARCH_SPACES, space), (DATASETS, dataset)):
+        if name not in registry and ":" not in name:
+            raise UnknownName(registry.kind, name, registry)
+    for part, pairs in (("recipe", recipe), ("skeleton", skeleton)):
+        for key, value in key_values(f"--{part}", pairs).items():
+            if key not in fields[part]:
+                raise UnknownName(f"field of the {part}", key, fields[part])
+            fields[part][key] = value
+    return {**fields, "space": space, "dataset": dataset}
+
+
+def _time_left(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "estimating"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min left" if minutes >= 60 else f"{minutes} min left"

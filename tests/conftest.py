@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
+from nas_gym.tables.format import Measurement, write_table
+
+# How fast a test is depends on the machine and what else it does, so time fails nothing; neither does chance.
+settings.register_profile("nas-gym", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nas-gym")
+
+if find_spec("torch") is None:  # the base installation
+    collect_ignore = ["networks", "evaluators/test_training.py", "tables/test_build.py"]
+
+
+@pytest.fixture(scope="session")
+def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a complete table of the NAS-Bench-201 space with random values: 3 seeds, 4 epochs."""
+    path = tmp_path_factory.mktemp("tables") / "small.parquet"
+    space = NASBench201Space()
+    rng = np.random.default_rng(0)
+    count = space.size()
+    measurements = {
+        "valid_accuracy": Measurement("maximize", "fraction", denominator=1000, seeds=3, epochs=4),
+        "test_accuracy": Measurement("maximize", "fraction", held_out=True, denominator=1000, seeds=3),
+        "train_seconds": Measurement("minimize", "seconds", seeds=3),
+        "parameters": Measurement("minimize", "count"),
+    }
+    columns = {
+        "valid_accuracy": rng.integers(100, 1000, (count, 3, 4)).astype(np.uint16),
+        "test_accuracy": rng.integers(100, 1000, (count, 3, 1)).astype(np.uint16),
+        "train_seconds": rng.uniform(0.2, 0.6, (count, 3, 1)).astype(np.float32),
+        "parameters": rng.integers(1000, 9000, (count, 1, 1)).astype(np.int64),
+    }
+    write_table(path, np.arange(count), measurements, columns, {"space": space.name, "dataset": "random"})
+    return path

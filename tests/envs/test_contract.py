@@ -1,0 +1,77 @@
+"""Every registered environment, and the public construction environments, keep the contract of the kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, VectorEnv
+from toys import ToySpace
+
+from nas_gym import ENVIRONMENTS
+from nas_gym.envs.core.construction import ConstructionEnv, ConstructionVectorEnv
+from nas_gym.envs.core.counter import REPEAT_QUERIES
+from nas_gym.envs.core.observations import OBSERVATIONS
+from nas_gym.evaluators.synthetic import SyntheticEvaluator
+from nas_gym.objectives import Accuracy
+from nas_gym.testing import check_nas_env
+
+TABULAR = [name for name in ENVIRONMENTS if gymnasium.make(name, evaluator="synthetic").unwrapped.space.dense]
+"""Ids whose space the table of the fixture describes."""
+
+every_observation = pytest.mark.parametrize("observation", list(OBSERVATIONS))
+
+
+def check_id(name: str, **kwargs: str | int) -> None:
+    """Check the single and the vector form of a registered environment."""
+
+    def make_vec_env(num_envs: int, mode: AutoresetMode) -> VectorEnv[Any, Any, Any]:
+        return gymnasium.make_vec(
+            name, num_envs=num_envs, vectorization_mode="vector_entry_point", autoreset_mode=mode, **kwargs
+        )
+
+    check_nas_env(lambda: gymnasium.make(name, **kwargs), make_vec_env, np.random.default_rng(0), episodes=2)
+
+
+@every_observation
+@pytest.mark.parametrize("name", list(ENVIRONMENTS))
+def test_every_id_keeps_the_contract_without_data(name: str, observation: str) -> None:
+    """Every id keeps the contract with the synthetic evaluator and every observation."""
+    check_id(name, evaluator="synthetic", observation=observation)
+
+
+@pytest.mark.parametrize("repeat_query", REPEAT_QUERIES)
+@pytest.mark.parametrize("noise", ["mean", "sample"])
+@pytest.mark.parametrize("name", TABULAR)
+def test_every_tabular_id_keeps_the_contract_on_a_table(
+    name: str, noise: str, repeat_query: str, small_table: Path
+) -> None:
+    """Every id keeps the contract on a table, with and without noise, whatever a repeated query gives and costs."""
+    check_id(name, table=str(small_table), noise=noise, repeat_query=repeat_query)
+
+
+@pytest.mark.parametrize("fidelity", [1, 3])
+@pytest.mark.parametrize("name", TABULAR)
+def test_every_tabular_id_keeps_the_contract_at_a_fidelity(name: str, fidelity: int, small_table: Path) -> None:
+    """Every id keeps the contract when its default fidelity is below the highest."""
+    check_id(name, table=str(small_table), fidelity=fidelity)
+
+
+@every_observation
+@pytest.mark.parametrize("repeat_query", REPEAT_QUERIES)
+def test_construction_keeps_the_contract_on_a_users_own_space(observation: str, repeat_query: str) -> None:
+    """The public construction environments keep the contract for a grammar of varying length with masks."""
+    space = ToySpace()
+    evaluator, objective = SyntheticEvaluator(space), Accuracy()
+    settings: dict[str, Any] = {"observation": observation, "repeat_query": repeat_query}
+    check_nas_env(
+        lambda: ConstructionEnv(space, evaluator, objective, **settings),
+        lambda num_envs, mode: ConstructionVectorEnv(
+            space, evaluator, objective, num_envs=num_envs, autoreset_mode=mode, **settings
+        ),
+        np.random.default_rng(0),
+        episodes=2,
+    )

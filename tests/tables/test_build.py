@@ -1,0 +1,354 @@
+"""Building a table with worker processes: nothing is lost, nothing is done twice, whoever is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from toys import FEW_CELLS, FewCells, ToySpace, die
+
+from nas_gym import networks
+from nas_gym.errors import BuildInterrupted, InvalidArgument
+from nas_gym.networks.fit import Recipe
+from nas_gym.networks.nas_bench_201 import Skeleton
+from nas_gym.networks.operations import complexity
+from nas_gym.search_spaces import SearchSpace
+from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
+from nas_gym.tables import build
+from nas_gym.tables.build import (
+    BuildSpec,
+    Progress,
+    ShardRow,
+    Trainer,
+    complexities,
+    read_shard,
+    representatives,
+    shard_path,
+    train_shards,
+    training_seed,
+)
+
+space = FewCells()
+
+SPEC = BuildSpec(
+    space="toys:FewCells",
+    recipe=Recipe(epochs=1),
+    skeleton=Skeleton(channels=2, cells_per_stage=1, stages=2, reduction="pooling"),
+)
+VALID_IMAGES, TEST_IMAGES = 650, 647
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as workers do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+    """Return the working directory of a finished build of two seeds by two workers, and its progress reports."""
+    work = tmp_path_factory.mktemp("finished")
+    reports: list[Progress] = []
+    train_shards(SPEC, work, seeds=[0, 1], workers=2, on_progress=reports.append)
+    return work, reports
+
+
+@pytest.fixture
+def work(finished: tuple[Path, list[Progress]], tmp_path: Path) -> Path:
+    """Return a copy of the finished working directory, to be damaged."""
+    for file in finished[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def lines(work: Path, seed: int) -> list[bytes]:
+    """Return the lines of a shard."""
+    return shard_path(work, seed).read_bytes().splitlines(keepends=True)
+
+
+def parsed(line: bytes) -> ShardRow:
+    """Return the row that a line holds."""
+    fields = json.loads(line)
+    return ShardRow(**{**fields, "valid_correct": tuple(fields["valid_correct"])})
+
+
+def untimed(row: ShardRow) -> ShardRow:
+    """Return a row without what depends on the speed of the machine."""
+    return dataclasses.replace(row, cpu_seconds=0.0)
+
+
+def codes() -> set[int]:
+    """Return the codes of the four cells."""
+    return {space.code(cell) for cell in FEW_CELLS}
+
+
+# --- a whole build ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_class_is_trained_once_per_seed(finished: tuple[Path, list[Progress]], seed: int) -> None:
+    """A shard has one line a cell."""
+    assert len(lines(finished[0], seed)) == len(FEW_CELLS)
+    assert set(read_shard(shard_path(finished[0], seed))) == codes()
+
+
+def test_rows_hold_the_curve_the_test_result_and_the_time(finished: tuple[Path, list[Progress]]) -> None:
+    """One count of correct validation images an epoch, one of test images, and processor seconds."""
+    for row in read_shard(shard_path(finished[0], 0)).values():
+        assert row.status == "ok"
+        assert len(row.valid_correct) == SPEC.recipe.epochs
+        assert all(0 < correct <= VALID_IMAGES for correct in row.valid_correct)
+        assert 0 < row.test_correct <= TEST_IMAGES
+        assert row.cpu_seconds > 0
+
+
+def test_seeds_differ(finished: tuple[Path, list[Progress]]) -> None:
+    """Every seed has its own weights and order of images."""
+    shards = [read_shard(shard_path(finished[0], seed)) for seed in (0, 1)]
+    one, other = ({code: row.valid_correct for code, row in shard.items()} for shard in shards)
+    assert one != other
+
+
+def test_progress_counts_up_to_the_whole(finished: tuple[Path, list[Progress]]) -> None:
+    """One report at the start and one after every network."""
+    reports = finished[1]
+    assert [report.done for report in reports] == list(range(9))
+    assert [report.done_here for report in reports] == list(range(9))
+    assert {report.total for report in reports} == {8}
+
+
+def test_the_time_left_falls_to_zero(finished: tuple[Path, list[Progress]]) -> None:
+    """Unknown at the start, nothing at the end."""
+    reports = finished[1]
+    assert reports[0].seconds_left == float("inf")
+    assert reports[-1].seconds_left == 0
+
+
+def test_a_row_trained_again_has_the_same_numbers(finished: tuple[Path, list[Progress]]) -> None:
+    """Anyone can train a row from the recipe, in another process, and compare."""
+    trainer = Trainer(SPEC)
+    rows = read_shard(shard_path(finished[0], 1))
+    again = {space.code(cell): trainer.train(cell, seed=1) for cell in FEW_CELLS}
+    assert {code: untimed(row) for code, row in again.items()} == {code: untimed(row) for code, row in rows.items()}
+
+
+def test_a_finished_build_starts_no_worker(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command again does nothing but report."""
+    monkeypatch.setattr(build, "ProcessPoolExecutor", None)
+    before = [lines(work, seed) for seed in (0, 1)]
+    reports: list[Progress] = []
+    train_shards(SPEC, work, [0, 1], workers=2, on_progress=reports.append)
+    assert [(report.done, report.total) for report in reports] == [(8, 8)]
+    assert [lines(work, seed) for seed in (0, 1)] == before
+
+
+# --- resumption ------------------------------------------------------------------------------------
+
+
+def test_a_torn_last_line_is_trained_again_and_the_others_are_kept(work: Path) -> None:
+    """Half a line, left by a kill, is replaced by a whole one with the numbers that it had."""
+    before = lines(work, 0)
+    shard_path(work, 0).write_bytes(b"".join(before)[:-20])
+    reports: list[Progress] = []
+    train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
+    after = lines(work, 0)
+    assert [report.done for report in reports] == [3, 4]
+    assert after[:-1] == before[:-1]
+    assert untimed(parsed(after[-1])) == untimed(parsed(before[-1]))
+
+
+KILLED_BUILD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from nas_gym.networks.fit import Recipe
+from nas_gym.networks.nas_bench_201 import Skeleton
+from nas_gym.tables.build import BuildSpec, train_shards
+
+def stop_after_two(progress):
+    if progress.done == 2:
+        print("two are done", flush=True)
+        time.sleep(600)
+
+if __name__ == "__main__":
+    spec = BuildSpec("toys:FewCells", "digits", Recipe(epochs=1), Skeleton(2, 1, 2, "pooling"))
+    train_shards(spec, Path({work!r}), [0], workers=2, on_progress=stop_after_two)
+"""
+
+
+def test_a_build_killed_in_the_middle_leaves_no_worker_and_continues(tmp_path: Path) -> None:
+    """After kill -9 of the parent its workers end by themselves, and the next build trains exactly the rest."""
+    script = tmp_path / "killed_build.py"
+    work = tmp_path / "work"
+    script.write_text(KILLED_BUILD.format(tests=str(Path(__file__).parents[1]), work=str(work)))
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "two are done\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        # Workers inherit the pipe, so that its end is read only when the last of them is gone.
+        parent.communicate(timeout=30)
+    safe = lines(work, 0)
+    reports: list[Progress] = []
+    train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
+    assert len(safe) == 2
+    assert [report.done for report in reports] == [2, 3, 4]
+    assert lines(work, 0)[:2] == safe
+    assert sorted(json.loads(line)["code"] for line in lines(work, 0)) == sorted(codes())
+
+
+def test_a_build_whose_workers_die_says_what_is_safe(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times in a row without a network is enough."""
+    shard_path(work, 0).write_bytes(b"".join(lines(work, 0)[:1]))
+    monkeypatch.setattr(build, "_start_worker", die)
+    with pytest.raises(BuildInterrupted, match=r"died 3 times in a row .* 1 of 4 are safe in .*fewer workers"):
+        train_shards(SPEC, work, [0], workers=1)
+
+
+# --- what a directory belongs to -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(dataclasses.replace(SPEC, recipe=Recipe(epochs=2)), id="another recipe"),
+        pytest.param(dataclasses.replace(SPEC, skeleton=Skeleton(4, 1, 2, "pooling")), id="another skeleton"),
+        pytest.param(dataclasses.replace(SPEC, space="nas_bench_201"), id="another space"),
+    ],
+)
+def test_a_directory_of_another_table_is_refused(work: Path, other: BuildSpec) -> None:
+    """Shards of two recipes are never mixed."""
+    with pytest.raises(InvalidArgument, match="holds an unfinished build of another table"):
+        train_shards(other, work, [0], workers=1)
+
+
+def test_a_second_build_in_the_same_directory_is_refused(work: Path) -> None:
+    """While one is running, another one does not write into its shards."""
+    refusals: list[str] = []
+
+    def second(progress: Progress) -> None:
+        with pytest.raises(InvalidArgument) as caught:
+            train_shards(SPEC, work, [0], workers=1)
+        refusals.append(str(caught.value))
+
+    train_shards(SPEC, work, [0], workers=1, on_progress=second)
+    assert len(refusals) == 1
+    assert refusals[0].startswith("another process is building in")
+
+
+def test_a_directory_is_free_again_after_a_build(work: Path) -> None:
+    """The lock goes with its holder."""
+    train_shards(SPEC, work, [0], workers=1)
+    train_shards(SPEC, work, [0], workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_build_without_workers_is_refused(tmp_path: Path, workers: int) -> None:
+    """At least one."""
+    with pytest.raises(InvalidArgument, match=f"workers must be at least 1, got {workers}"):
+        train_shards(SPEC, tmp_path, [0], workers=workers)
+
+
+# --- shards ----------------------------------------------------------------------------------------
+
+
+def test_a_shard_that_was_not_begun_is_empty(tmp_path: Path) -> None:
+    """No file, no rows."""
+    assert read_shard(shard_path(tmp_path, 0)) == {}
+
+
+def test_every_torn_last_line_is_ignored(work: Path) -> None:
+    """Wherever the last line was cut, the rows before it are read."""
+    content = shard_path(work, 0).read_bytes()
+    complete = list(read_shard(shard_path(work, 0)).values())[:-1]
+    torn = work / "torn.jsonl"
+    for length in range(content[:-1].rfind(b"\n") + 1, len(content)):
+        torn.write_bytes(content[:length])
+        assert list(read_shard(torn).values()) == complete
+
+
+def test_a_spec_survives_the_way_through_json() -> None:
+    """The metadata of a table is enough to train its rows again."""
+    assert BuildSpec.from_json(json.loads(json.dumps(SPEC.to_json()))) == SPEC
+
+
+# --- classes and costs -----------------------------------------------------------------------------
+
+
+def test_representatives_are_one_per_class() -> None:
+    """6,466 of the official space."""
+    official = NASBench201Space()
+    found = representatives(official)
+    assert len(found) == len(set(found)) == 6466
+    assert all(official.canonical(encoding) == encoding for encoding in found)
+
+
+def test_representatives_come_in_a_fixed_order_that_is_not_sorted() -> None:
+    """Cheap and expensive cells are mixed, the same way every time."""
+    found = representatives(ToySpace())
+    assert found == representatives(ToySpace())
+    assert found != sorted(found)
+
+
+class Huge(ToySpace):
+    """A space that claims to have ten million architectures."""
+
+    def size(self) -> int:
+        """Return ten million."""
+        return 10**7
+
+
+class Uncountable(ToySpace):
+    """A space that cannot be counted."""
+
+    def size(self) -> None:  # type: ignore[override]
+        """Return nothing."""
+
+
+@pytest.mark.parametrize(
+    ("too_large", "size"), [(Huge(), "10000000"), (Uncountable(), "uncountably many")], ids=["huge", "uncountable"]
+)
+def test_a_space_that_is_too_large_for_a_table_is_refused(too_large: SearchSpace, size: str) -> None:
+    """The message has its size."""
+    with pytest.raises(InvalidArgument, match=f"toy has {size} architectures; a table needs an enumerable one"):
+        representatives(too_large)
+
+
+def test_complexities_are_those_of_real_networks() -> None:
+    """Parameters and multiply-adds, in the order of the encodings."""
+    parameters, multiply_adds = complexities(SPEC, FEW_CELLS, workers=1)
+    real = [
+        complexity(networks.build(space, cell, (1, 8, 8), 10, skeleton=SPEC.skeleton), (1, 8, 8)) for cell in FEW_CELLS
+    ]
+    assert parameters == [cost.parameters for cost in real]
+    assert multiply_adds == [cost.multiply_adds for cost in real]
+
+
+def test_a_diverging_network_is_a_row_with_its_reason() -> None:
+    """One failure does not stop a build."""
+    row = Trainer(dataclasses.replace(SPEC, recipe=Recipe(epochs=1, learning_rate=1e12))).train(FEW_CELLS[3], seed=0)
+    assert (row.status, row.valid_correct, row.test_correct) == ("diverged", (), 0)
+
+
+def test_training_seeds_tell_seeds_and_cells_apart() -> None:
+    """No two networks of a table share their random numbers."""
+    seeds = {training_seed(seed, cell) for seed in range(5) for cell in FEW_CELLS}
+    assert len(seeds) == 5 * len(FEW_CELLS)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_time_left_is_estimated_from_the_rate_of_this_process() -> None:
+    """Two networks in ten seconds, six left."""
+    assert Progress(done=14, total=20, done_here=2, seconds=10.0).seconds_left == 30.0
