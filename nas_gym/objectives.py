@@ -150,6 +150,13 @@ class Perplexity(Objective):
         """The perplexity."""
         return (self.metric,)
 
+    def check(self, evaluator: Evaluator) -> None:
+        """Check that the metric is a perplexity."""
+        super().check(evaluator)
+        if evaluator.metrics[self.metric].unit != "perplexity":
+            unit = evaluator.metrics[self.metric].unit
+            raise InvalidArgument(f"the metric {self.metric!r} is a {unit}; this objective needs a perplexity.")
+
     def reward(self, metrics: Columns) -> npt.NDArray[np.float64]:
         """Return c / perplexity ** 2."""
         return self.scale / metrics[self.metric] ** 2

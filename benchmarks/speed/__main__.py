@@ -8,10 +8,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from ..markdown import replace_between
 from . import environments, imports, searches, tables
 from .timing import Row
-
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 
 
 def measure(table: str, nats_bench: Path | None) -> list[Row]:
@@ -34,13 +33,6 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def update(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a file."""
-    before, rest = path.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m nas_benchmarks.speed", description=__doc__)
@@ -51,7 +43,7 @@ def main() -> None:
     text = markdown(measure(arguments.table, arguments.nats_bench))
     sys.stdout.write(text + "\n")
     if arguments.update is not None:
-        update(arguments.update, text)
+        replace_between(arguments.update, "speed", text)
 
 
 if __name__ == "__main__":

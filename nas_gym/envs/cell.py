@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gymnasium.vector import AutoresetMode
 
 from nas_gym.envs.core.construction import ConstructionEnv, ConstructionVectorEnv
@@ -15,15 +13,17 @@ from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 def _parts(
     evaluator: str,
     objective: str,
-    metric: str,
+    metric: str | None,
     table: str | None,
     noise: str | None,
     dataset: str | None,
     evaluation_seed: int,
 ) -> tuple[NASBench201Space, Evaluator, Objective]:
     space = NASBench201Space()
-    settings: dict[str, Any] = {"table": table, "noise": noise, "dataset": dataset, "evaluation_seed": evaluation_seed}
-    return space, make_evaluator(evaluator, space, **settings), OBJECTIVES[objective](metric=metric)
+    # What is left at its default is not passed on, so that evaluators and objectives without it can be used too.
+    settings = {"table": table, "noise": noise, "dataset": dataset, "evaluation_seed": evaluation_seed or None}
+    fields = {} if metric is None else {"metric": metric}
+    return space, make_evaluator(evaluator, space, **settings), OBJECTIVES[objective](**fields)
 
 
 class CellEnv(ConstructionEnv):
@@ -84,7 +84,7 @@ class CellEnv(ConstructionEnv):
     | Argument | Default | Meaning |
     |---|---|---|
     | `table` | `None` = `"digits"` | name of a table or path of a `.parquet` file, for `evaluator="tabular"` |
-    | `metric` | `"valid_accuracy"` | accuracy that the objective reads; held-out metrics are refused |
+    | `metric` | `None` = `"valid_accuracy"` | accuracy that the objective reads; held-out metrics are refused |
     | `fidelity` | `None` = all | epochs before the accuracy is read; per episode `reset(options={"fidelity": 3})` |
     | `noise` | `None` = `"mean"` | `"mean"` of the table's seeds or `"sample"`, one of them |
     | `evaluator` | `"tabular"` | also `"synthetic"`, `"training"` or `module:Class` |
@@ -123,7 +123,7 @@ class CellEnv(ConstructionEnv):
     def __init__(
         self,
         table: str | None = None,
-        metric: str = "valid_accuracy",
+        metric: str | None = None,
         fidelity: int | None = None,
         noise: str | None = None,
         *,
@@ -152,7 +152,7 @@ class CellVectorEnv(ConstructionVectorEnv):
         self,
         num_envs: int = 1,
         table: str | None = None,
-        metric: str = "valid_accuracy",
+        metric: str | None = None,
         fidelity: int | None = None,
         noise: str | None = None,
         *,

@@ -215,7 +215,8 @@ class Evaluator(ABC):
         space: the search space whose encodings it takes.
         metrics: what it measures, by name; `Metric.held_out` ones appear in `report` only.
         deterministic: whether repeating a query gives the same answer.
-        fidelities: lowest and highest fidelity (epochs) it answers, or None where it has no such notion.
+        fidelities: lowest and highest fidelity (epochs) it answers, or None where it has no such notion. A query
+            without a fidelity is one at the highest.
     """
 
     space: SearchSpace
@@ -303,6 +304,17 @@ def stream_key(*parts: int | str | Encoding | None) -> int:
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8, person=b"nas-gym stream")
     return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def checked_seed(seed: int) -> int:
+    """Return an evaluation seed.
+
+    Raises:
+        InvalidArgument: it is no integer, or negative.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InvalidArgument(f"evaluation_seed must be an integer of at least 0, got {seed!r}.")
+    return int(seed)
 
 
 def check_metric(evaluator: Evaluator, name: str) -> Metric:

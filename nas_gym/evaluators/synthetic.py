@@ -7,7 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Metric, Queries, Status, stream_key
+from nas_gym.evaluators.core import (
+    Evaluation,
+    Evaluations,
+    Evaluator,
+    Metric,
+    Queries,
+    Status,
+    checked_seed,
+    stream_key,
+)
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 
@@ -42,7 +51,7 @@ class SyntheticEvaluator(Evaluator):
             evaluation_seed: another seed is another landscape.
         """
         self.space = space
-        self.evaluation_seed = evaluation_seed
+        self.evaluation_seed = checked_seed(evaluation_seed)
 
     @cached_property
     def optimum(self) -> Encoding:

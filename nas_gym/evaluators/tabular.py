@@ -21,6 +21,7 @@ from nas_gym.evaluators.core import (
     Reference,
     Standing,
     Status,
+    checked_seed,
     stream_key,
 )
 from nas_gym.search_spaces.core import Encoding, SearchSpace
@@ -65,7 +66,7 @@ class TabularEvaluator(Evaluator):
                 f"but {space.name!r} is searched."
             )
         self.noise = noise
-        self.evaluation_seed = evaluation_seed
+        self.evaluation_seed = checked_seed(evaluation_seed)
         self.deterministic = noise == "mean"
         self.metrics: Mapping[str, Metric] = {
             name: Metric(measurement.direction, measurement.unit, measurement.held_out)
@@ -76,7 +77,7 @@ class TabularEvaluator(Evaluator):
         self._full = self.table.epochs
         self._dense = len(self.table) == space.size() and int(self.table.codes[-1]) == len(self.table) - 1
         self._repeats: dict[tuple[Encoding, int], int] = {}
-        self._lists: dict[int | None, list[list[float]]] = {}
+        self._answers: dict[int | None, list[Evaluation | None]] = {}
         self._matrices: dict[int, npt.NDArray[np.float64]] = {}
 
     # --- batches -----------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class TabularEvaluator(Evaluator):
             else:
                 answer = self._mixed(queries, distinct)
         missing = rows < 0
-        return self._without(answer, missing) if missing.any() else answer
+        return self._without(answer, missing, queries) if missing.any() else answer
 
     def _rows(self, queries: Queries) -> npt.NDArray[np.int64]:
         """Return the row of each query in the table, -1 where absent, shape [N]."""
@@ -130,26 +131,35 @@ class TabularEvaluator(Evaluator):
                 metrics[name][selection] = column
         return Evaluations(np.zeros(count, np.int8), metrics, cost)
 
-    def _without(self, answer: Evaluations, missing: npt.NDArray[np.bool_]) -> Evaluations:
+    def _without(self, answer: Evaluations, missing: npt.NDArray[np.bool_], queries: Queries) -> Evaluations:
+        """Mark the rows that the table lacks as failed and charge each the mean cost at its fidelity."""
+        if queries.fidelities is None:
+            charge = np.full(len(queries), self.mean_cost())
+        else:
+            charge = np.array([self.mean_cost(fidelity) for fidelity in queries.fidelities.tolist()])
         return Evaluations(
             np.where(missing, np.int8(Status.BUILD_ERROR), answer.status).astype(np.int8),
             {name: np.where(missing, np.nan, column) for name, column in answer.metrics.items()},
-            np.where(missing, self.mean_cost(), answer.cost_seconds),
+            np.where(missing, charge, answer.cost_seconds),
             {int(row): f"not in the table {self.table.name}" for row in np.flatnonzero(missing)},
         )
 
     # --- one query ---------------------------------------------------------------------------------
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
-        """Look up one architecture, without arrays of one row."""
+        """Look up one architecture, without arrays and from memory the second time; do not change the answer."""
         if not self._dense or self.noise == "sample":
             return super().evaluate_one(encoding, fidelity)
-        lists = self._lists.get(fidelity)
-        if lists is None:
-            lists = self._lists[fidelity] = self._means(self._full if fidelity is None else fidelity).T.tolist()
+        answers = self._answers.get(fidelity)
+        if answers is None:
+            self._means(self._full if fidelity is None else fidelity)
+            answers = self._answers[fidelity] = [None] * len(self.table)
         row = self.space.code(encoding)
-        *values, cost = [column[row] for column in lists]
-        return Evaluation(Status.OK, dict(zip(self._names, values, strict=True)), cost)
+        answer = answers[row]
+        if answer is None:
+            *values, cost = self._means(self._full if fidelity is None else fidelity)[row].tolist()
+            answer = answers[row] = Evaluation(Status.OK, dict(zip(self._names, values, strict=True)), cost)
+        return answer
 
     # --- values ------------------------------------------------------------------------------------
 

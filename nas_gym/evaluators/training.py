@@ -14,7 +14,16 @@ import torch
 
 from nas_gym import networks
 from nas_gym.datasets import DATASETS, Dataset
-from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Metric, Queries, Status, stream_key
+from nas_gym.evaluators.core import (
+    Evaluation,
+    Evaluations,
+    Evaluator,
+    Metric,
+    Queries,
+    Status,
+    checked_seed,
+    stream_key,
+)
 from nas_gym.networks.fit import DeviceSplit, Recipe, count_correct, fit, initialise
 from nas_gym.networks.operations import complexity
 from nas_gym.search_spaces.core import Encoding, SearchSpace
@@ -134,7 +143,7 @@ class TrainingEvaluator(Evaluator):
         self.space = space
         self.recipe = recipe or Recipe()
         self.fidelities = (1, self.recipe.epochs)
-        self.evaluation_seed = evaluation_seed
+        self.evaluation_seed = checked_seed(evaluation_seed)
         self.sizes = sizes
         self._load = DATASETS[dataset]
         self._repeats: dict[tuple[Encoding, int], int] = {}

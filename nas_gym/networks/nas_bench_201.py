@@ -99,7 +99,7 @@ def build(cell: Cell, input_shape: tuple[int, int, int], classes: int, skeleton:
         skeleton: sizes around the cell, the official ones by default.
 
     Raises:
-        InvalidArgument: the image is too small for the number of reductions.
+        InvalidArgument: the image is too small for the number of reductions, or cannot be halved evenly.
     """
     skeleton = skeleton or Skeleton()
     smallest = 2 ** (skeleton.stages - 1)
@@ -107,6 +107,11 @@ def build(cell: Cell, input_shape: tuple[int, int, int], classes: int, skeleton:
         raise InvalidArgument(
             f"images of {input_shape[1]}x{input_shape[2]} are too small for {skeleton.stages} stages: "
             f"at least {smallest}x{smallest} is needed, or fewer stages."
+        )
+    if skeleton.reduction == "residual" and any(size % smallest for size in input_shape[1:]):
+        raise InvalidArgument(
+            f"images of {input_shape[1]}x{input_shape[2]} cannot be halved {skeleton.stages - 1} times by the residual "
+            f"reduction: sizes must be multiples of {smallest}. Use reduction='pooling' or fewer stages."
         )
     channels = skeleton.channels
     layers: list[nn.Module] = [

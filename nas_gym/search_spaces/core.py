@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index, mul
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -47,7 +47,7 @@ class Decision:
     mask: tuple[bool, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Junction:
     """What follows a prefix, in the forms that a step needs.
 
@@ -57,6 +57,7 @@ class Junction:
         legal: the same as Python booleans.
         complete: whether no decision is left.
         kind: kind of the decision that is due, 0 where none is.
+        following: the junction behind every choice, where it is the same for all; else None.
     """
 
     mask: npt.NDArray[np.bool_]
@@ -64,20 +65,23 @@ class Junction:
     legal: list[bool]
     complete: bool
     kind: int
+    following: Junction | None = None
 
     @classmethod
-    def of(cls, decision: Decision | None, choices: int) -> Junction:
+    def of(cls, decision: Decision | None, choices: int, following: Junction | None = None) -> Junction:
         """Build all forms of a decision's mask, read-only.
 
         Args:
             decision: the next decision, None after the last.
             choices: C.
+            following: the junction behind every choice, if there is one for all.
         """
         array = np.ones(choices, np.bool_)
         if decision is not None:
             array[:] = decision.mask
         array.flags.writeable = False
-        return cls(array, array.view(np.int8), array.tolist(), decision is None, decision.kind if decision else 0)
+        kind = decision.kind if decision else 0
+        return cls(array, array.view(np.int8), array.tolist(), decision is None, kind, following)
 
 
 _CACHE_LIMIT = 200_000
@@ -471,7 +475,10 @@ class FixedSlotSpace(SearchSpace):
 
     @cached_property
     def _slot_junctions(self) -> list[Junction]:
-        return [Junction.of(slot, self.max_choices) for slot in (*self.slots, None)]
+        junctions = [Junction.of(None, self.max_choices)]
+        for slot in reversed(self.slots):
+            junctions.insert(0, Junction.of(slot, self.max_choices, following=junctions[0]))
+        return junctions
 
     def junction(self, prefix: Encoding) -> Junction:
         """Return what comes after `prefix`; it depends on the length alone."""
@@ -492,10 +499,13 @@ class FixedSlotSpace(SearchSpace):
 
     def code(self, encoding: Encoding) -> int:
         """Return the position of the encoding in `enumerate`."""
-        value = 0
-        for arity, choice in zip(self.arities, encoding, strict=True):
-            value = value * arity + choice
-        return value
+        if len(encoding) != self.max_length:
+            raise InvalidEncoding(f"{encoding} is no encoding of {self.name}: expected {self.max_length} decisions.")
+        return sum(map(mul, encoding, self._place_values))
+
+    @cached_property
+    def _place_values(self) -> list[int]:
+        return self._radices.tolist()
 
     def codes(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
         """Return the codes of complete rows, shape [N]."""

@@ -153,7 +153,7 @@ def content_hash(columns: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str,
     digest.update(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
     for name, values in columns.items():
         if values.dtype == object:
-            data, kind = "\0".join(values.tolist()).encode(), "string"
+            data, kind = json.dumps(values.tolist()).encode(), "string"
         else:
             data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
             kind = values.dtype.name

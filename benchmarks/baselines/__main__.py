@@ -1,0 +1,180 @@
+"""Record searches and summarise them: ``python -m nas_benchmarks.baselines --seeds 20``.
+
+A finished search is one line of the record, so an interrupted command continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+import nas_agents
+import nas_gym
+from nas_agents import Evaluated, Sink
+
+from ..markdown import replace_between
+
+RECORD = Path(__file__).parent / "cell-digits.jsonl"
+
+SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("random_search", {}),
+    ("random_search", {"replacement": False}),
+    ("evolution", {"preset": "nats_bench"}),
+    ("evolution", {}),
+    ("reinforce", {"preset": "zoph2017"}),
+    ("reinforce", {}),
+)
+"""Agents and settings, in the order of the table."""
+
+CHECKPOINTS = (100, 300, 1_000)
+"""Queries after which the regret is recorded; the last is the budget."""
+
+POLICY_SAMPLES = 200
+
+
+class _Incumbents(Sink):
+    """Keeps the architecture with the highest reward at every checkpoint."""
+
+    def __init__(self) -> None:
+        self.encodings: list[tuple[int, ...]] = []
+        self.returns: list[float] = []
+
+    def on_episodes(self, evaluated: Evaluated) -> None:
+        self.encodings += evaluated.batch.encodings
+        self.returns += evaluated.batch.returns.tolist()
+
+    def at(self, queries: int) -> tuple[int, ...]:
+        """Return the first best architecture among the first `queries`."""
+        return self.encodings[int(np.argmax(self.returns[:queries]))]
+
+
+def search(agent_name: str, settings: dict[str, Any], seed: int, table: str) -> dict[str, Any]:
+    """Run one search and return its line of the record."""
+    agent_class = nas_agents.AGENTS[agent_name]
+    config = nas_agents.make_config(agent_class, **settings)
+    envs = _make_envs(config.batch_size, table)
+    agent = agent_class(envs, seed, config)
+    incumbents = _Incumbents()
+    result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [incumbents])
+    standings = [envs.evaluator.standing(incumbents.at(queries)) for queries in CHECKPOINTS]
+    return {
+        "agent": agent_name,
+        "settings": settings,
+        "seed": seed,
+        "table_sha256": envs.evaluator.table.sha256,
+        "version": nas_gym.__version__,
+        "unique_architectures": result.usage.unique_architectures,
+        "regret": [standing.regret for standing in standings],
+        "tied": [standing.tied for standing in standings],
+        "final_policy_reward": sample_policy(agent, config.batch_size, table),
+    }
+
+
+def sample_policy(agent: nas_agents.Agent, batch_size: int, table: str) -> float:
+    """Return the mean reward of what an agent proposes without learning any more."""
+    envs = _make_envs(batch_size, table)
+    drawn = _Incumbents()
+
+    class Frozen(nas_agents.Agent):
+        """Acts as the agent does and learns nothing."""
+
+        Config = type(agent.config)
+
+        def begin(self, num_envs: int) -> int:
+            """Let the agent begin."""
+            return agent.begin(num_envs)
+
+        def act(self, observations: Any, masks: Any, alive: Any) -> npt.NDArray[np.int64]:  # noqa: ANN401
+            """Let the agent act."""
+            return agent.act(observations, masks, alive)
+
+        def learn(self, batch: nas_agents.EpisodeBatch) -> dict[str, float]:
+            """Learn nothing."""
+            return {}
+
+    nas_agents.run(Frozen(envs, 0, agent.config), envs, POLICY_SAMPLES, 0, [drawn])
+    return float(np.mean(drawn.returns))
+
+
+def _make_envs(num_envs: int, table: str) -> Any:  # noqa: ANN401 - NAS-Cell-v0 with all its parts
+    return gymnasium.make_vec("NAS-Cell-v0", num_envs=num_envs, table=table, autoreset_mode="Disabled").unwrapped
+
+
+def interval(values: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of `values`, shape [seeds]."""
+    means = values[rng.integers(len(values), size=(20_000, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the finished searches of a record; a torn last line is ignored."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def record(path: Path, seeds: int, table: str) -> Iterator[dict[str, Any]]:
+    """Run what the record lacks, one line at a time."""
+    done = {(row["agent"], json.dumps(row["settings"]), row["seed"]) for row in read(path)}
+    for seed in range(seeds):
+        for agent, settings in SEARCHES:
+            if (agent, json.dumps(settings), seed) not in done:
+                row = search(agent, settings, seed, table)
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                yield row
+
+
+def markdown(rows: Sequence[dict[str, Any]], uniform: float) -> str:
+    """Return the table: mean regret in percentage points at the checkpoints, ties, and the final policy's reward."""
+    heads = [f"regret @{queries:,}" for queries in CHECKPOINTS]
+    lines = [
+        f"| Agent | {' | '.join(heads)} | tied @{CHECKPOINTS[-1]:,} | unique | reward of the final policy (95 %) |",
+        "|---" * (len(heads) + 4) + "|",
+    ]
+    rng = np.random.default_rng(0)
+    for agent, settings in SEARCHES:
+        mine = [row for row in rows if (row["agent"], row["settings"]) == (agent, settings)]
+        if not mine:
+            continue
+        regret = 100 * np.array([row["regret"] for row in mine]).mean(axis=0)
+        tied = np.mean([row["tied"][-1] for row in mine])
+        unique = np.mean([row["unique_architectures"] for row in mine])
+        final = np.array([row["final_policy_reward"] for row in mine])
+        low, high = interval(final, rng)
+        label = agent + "".join(f" {key}={json.dumps(value).strip(chr(34))}" for key, value in settings.items())
+        cells = [*(f"{value:.2f}" for value in regret), f"{tied:.0%}", f"{unique:.0f}"]
+        lines.append(f"| `{label}` | {' | '.join(cells)} | {final.mean():.4f} [{low:.4f}, {high:.4f}] |")
+    seeds = len({row["seed"] for row in rows})
+    lines += ["", f"{seeds} seeds; regret in percentage points of test accuracy; uniform sampling: {uniform:.4f}."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m nas_benchmarks.baselines", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="searches of every agent (default: 20)")
+    parser.add_argument("--table", default="digits", help="name or path of a table (default: digits)")
+    parser.add_argument("--record", type=Path, default=RECORD, help="file that finished searches are appended to")
+    parser.add_argument("--update", type=Path, help="file whose table of baselines is replaced")
+    arguments = parser.parse_args()
+    for row in record(arguments.record, arguments.seeds, arguments.table):
+        sys.stderr.write(f"{row['agent']} {row['settings']} seed {row['seed']}: regret {row['regret']}\n")
+    envs = _make_envs(1, arguments.table)
+    text = markdown(read(arguments.record), envs.evaluator.reference("valid_accuracy").mean)
+    sys.stdout.write(text + "\n")
+    if arguments.update is not None:
+        replace_between(arguments.update, "baselines", text)
+
+
+if __name__ == "__main__":
+    main()
