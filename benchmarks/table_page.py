@@ -21,14 +21,16 @@ def page(table: Table) -> str:
     found = quality(table)
     facts, recipe, skeleton = table.metadata, table.metadata["recipe"], table.metadata["skeleton"]
     splits, seeds = facts["splits"], len(facts["seeds"])
+    seconds = table.mean("train_seconds")
     best, mean = table.mean("test_accuracy").max(), table.mean("test_accuracy").mean()
     lines = [
-        f"All {len(table):,} cells of `{facts['space']}`: each of the {facts['classes_trained']:,} isomorphism classes was "
-        f"trained {seeds} times from scratch on {facts['dataset']} ({splits['train']} training, {splits['valid']} validation, "
-        f"{splits['test']} test images of 8x8 pixels), with the accuracy recorded after every epoch.",
+        f"All {len(table):,} cells of `{facts['space']}`: each of the {facts['classes_trained']:,} isomorphism classes "
+        f"was trained {seeds} times from scratch on {facts['dataset']} ({splits['train']} training, "
+        f"{splits['valid']} validation, {splits['test']} test images), with the accuracy recorded after every epoch.",
         "",
-        f"- **Network**: {skeleton['channels']} channels, {skeleton['stages']} stages of {skeleton['cells_per_stage']} cell, "
-        f"{skeleton['reduction']} reductions (ReLU, 2x2 average pooling, 1x1 convolution, batch normalisation) between them.",
+        f"- **Network**: {skeleton['channels']} channels, {skeleton['stages']} stages of {skeleton['cells_per_stage']} "
+        f"cell, {skeleton['reduction']} reductions (ReLU, 2x2 average pooling, 1x1 convolution, batch normalisation) "
+        "between them.",
         f"- **Training**: {recipe['epochs']} epochs, batch {recipe['batch_size']}, SGD with Nesterov momentum "
         f"{recipe['momentum']}, learning rate {recipe['learning_rate']} falling along a cosine, weight decay "
         f"{recipe['weight_decay']}.",
@@ -36,8 +38,7 @@ def page(table: Table) -> str:
         "encoding. The official classes are not exactly equivalent networks: 578 of them mix different numbers of "
         "convolutions. Parameters and multiply-adds are those of every single cell.",
         f"- **Values**: test accuracy {best:.4f} at best, {mean:.4f} on average; a simulated training costs "
-        f"{table.mean('train_seconds').mean():.2f} processor seconds on average, {table.mean('train_seconds').min():.2f} "
-        f"to {table.mean('train_seconds').max():.2f}.",
+        f"{seconds.mean():.2f} processor seconds on average, {seconds.min():.2f} to {seconds.max():.2f}.",
         f"- **File**: {table.path.stat().st_size / 1e6:.2f} MB, SHA-256 `{table.sha256[:16]}...`.",
         "",
         "| Spearman rank correlation, one row a class | all | best 20 % | best 5 % |",

@@ -148,7 +148,7 @@ class SearchSpace(ABC):
             InvalidEncoding: naming the first decision that is wrong.
         """
         try:
-            values = tuple(map(operator.index, encoding))
+            values = tuple(map(index, encoding))
         except TypeError:
             raise InvalidEncoding(
                 f"{encoding!r} is not an encoding of {self.name}: expected a sequence of integers."
