@@ -46,7 +46,7 @@ def page(table: Table) -> str:
         _row("validation and test accuracy (best by test)", found.valid_test),
     ]
     if found.split_half is not None:
-        lines.append(_row("validation accuracy, half of the seeds and the rest (best by all seeds)", found.split_half))
+        lines.append(_row("validation accuracies of one seed and another (best by a third)", found.split_half))
     for column, shares in facts.get("rank_correlation", {}).items():
         lines.append(_row(f"validation accuracy and NATS-Bench `{column}` (best by NATS-Bench)", shares))
     lines += [

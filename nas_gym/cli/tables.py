@@ -74,7 +74,7 @@ def _quality_listing(found: Quality, other: dict[str, dict[str, float]]) -> List
     listing = Listing("Rank correlation", "all", "best 20%", "best 5%", box=None, pad_edge=False, header_style="bold")
     rows = {
         "validation and test accuracy": found.valid_test,
-        "validation, half of the seeds and the rest": found.split_half,
+        "validation, half of the seeds and another half": found.split_half,
     }
     for label, shares in rows.items():
         if shares is not None:

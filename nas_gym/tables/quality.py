@@ -29,8 +29,8 @@ class Quality:
     Attributes:
         classes: number of isomorphism classes.
         valid_test: Spearman correlation of validation and test accuracy by share; the best by test accuracy.
-        split_half: Spearman correlation between the validation means of two halves of the seeds, averaged over all
-            splits, by share; the best by the mean of all seeds. None with fewer than two seeds.
+        split_half: Spearman correlation between the validation means of two halves of the seeds but one, by which
+            the best are chosen; averaged over all choices and splits. None with fewer than three seeds.
         distinct_in_top_100: distinct mean validation accuracies among the 100 best encodings.
         standard_error: of a mean test accuracy near the best (see `standard_error`).
         tied_encodings: encodings whose mean test accuracy lies within one standard error of the best.
@@ -76,22 +76,25 @@ def spearman_by_share(
 
 
 def split_half(per_seed: npt.NDArray[np.float64]) -> dict[float, float] | None:
-    """Return the mean correlation between halves of the seeds by share; None with fewer than two seeds.
+    """Return the mean correlation between two halves of the seeds by share; None with fewer than three seeds.
+
+    The best are chosen by one seed and the halves are made of the others, in all ways: choosing by a mean that
+    contains the halves would make them correlate negatively among the chosen, however reliable they are.
 
     Args:
         per_seed: values of every seed, shape [R, S].
     """
     seeds = per_seed.shape[1]
-    if seeds < 2:
+    if seeds < 3:
         return None
-    order = per_seed.mean(axis=1)
     found: dict[float, list[float]] = {share: [] for share in SHARES}
-    halves = itertools.combinations(range(seeds), seeds // 2)
-    for half in halves:
-        rest = [seed for seed in range(seeds) if seed not in half]
-        pairs = spearman_by_share(per_seed[:, list(half)].mean(axis=1), per_seed[:, rest].mean(axis=1), order)
-        for share, value in pairs.items():
-            found[share].append(value)
+    for chooser in range(seeds):
+        others = [seed for seed in range(seeds) if seed != chooser]
+        for half in itertools.combinations(others, len(others) // 2):
+            rest = [seed for seed in others if seed not in half]
+            means = (per_seed[:, list(part)].mean(axis=1) for part in (half, rest))
+            for share, value in spearman_by_share(*means, order=per_seed[:, chooser]).items():
+                found[share].append(value)
     return {share: float(np.mean(values)) for share, values in found.items()}
 
 

@@ -109,6 +109,6 @@ def test_reported_quality_is_plausible(digits: Table) -> None:
 
     found = quality(digits)
     assert found.split_half is not None
-    assert found.split_half[1.0] > 0.8
+    assert found.split_half[1.0] > 0.7
     assert found.valid_test[1.0] > 0.85
     assert 1 <= found.tied_classes < found.classes // 20
