@@ -47,8 +47,9 @@ def draw_search(
     axes.step(queries, best, where="post", color=_SEARCH, linewidth=2, label=label)
     shown = [best[min(2, len(best) - 1)], best[-1]]
     if all_rewards is not None:
-        expected = random_search_expectation(all_rewards, queries)
-        axes.plot(queries, expected, color=_RANDOM, linestyle="--", label="random search, exact expectation")
+        counts = np.unique(np.geomspace(1, len(rewards), 400).round().astype(np.int64))
+        expected = random_search_expectation(all_rewards, counts)
+        axes.plot(counts, expected, color=_RANDOM, linestyle="--", label="random search, exact expectation")
         axes.axhline(all_rewards.max(), color=_OPTIMUM, linewidth=1, label="best of the space")
         shown += [expected[min(2, len(expected) - 1)], all_rewards.max()]
     low, high = min(shown), max(shown)

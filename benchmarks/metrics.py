@@ -23,7 +23,7 @@ def random_search_expectation(
 ) -> npt.NDArray[np.float64]:
     """Return the exact expectation of the best of n uniform draws with replacement, for every n.
 
-    With the values sorted ascending, the best of n draws is at most the i-th with probability (i / R) ** n.
+    The best of n draws is at most a value with probability p ** n, p being the share of values that are at most it.
 
     Args:
         values: of all architectures of a space, shape [R].
@@ -32,8 +32,8 @@ def random_search_expectation(
     >>> random_search_expectation(np.array([0.0, 1.0]), np.array([1, 2])).tolist()
     [0.5, 0.75]
     """
-    ascending = np.sort(values)
-    below = np.arange(1, len(values) + 1) / len(values)
+    ascending, counts = np.unique(values, return_counts=True)
+    below = np.cumsum(counts) / len(values)
     result = np.empty(len(queries))
     for index, count in enumerate(queries.tolist()):
         cumulative = below**count

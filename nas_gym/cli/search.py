@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import gymnasium
@@ -184,6 +187,39 @@ class ProgressSink(Sink):
         return Group(self.progress, Text(notation, style="dim", no_wrap=True, overflow="ellipsis"))
 
 
+class Interruption(Sink):
+    """Lets the queries in flight finish when Ctrl-C is pressed, so that none is paid for and lost.
+
+    The search then ends at the next moment when everything evaluated is on disk. A second Ctrl-C ends it at once.
+    """
+
+    def __init__(self) -> None:
+        """Start without a wish to stop."""
+        self.wanted = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interruption:
+        """Take over Ctrl-C, where this thread may."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give Ctrl-C back."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def on_episodes(self, evaluated: Evaluated) -> None:
+        """Stop if wanted; the rows are written, since this sink comes last."""
+        if self.wanted:
+            raise KeyboardInterrupt
+
+
 def _run(settings: Settings, envs: NASVectorEnv, searcher: nas_agents.Agent, writer: EvaluationWriter) -> RunResult:
     """Search with a progress bar; an interruption is a result like any other."""
     columns = (
@@ -196,9 +232,11 @@ def _run(settings: Settings, envs: NASVectorEnv, searcher: nas_agents.Agent, wri
     progress = Progress(*columns, console=output)
     progress.add_task(settings.agent, total=settings.budget, best="")
     shown = ProgressSink(progress, writer)
-    with Live(get_renderable=shown.__rich__, console=output, refresh_per_second=8):
+    interruption = Interruption()
+    with Live(get_renderable=shown.__rich__, console=output, refresh_per_second=8), interruption:
         try:
-            return nas_agents.run(searcher, envs, settings.budget, settings.seed, (writer, shown), settings.max_seconds)
+            sinks = (writer, shown, interruption)
+            return nas_agents.run(searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds)
         except KeyboardInterrupt:
             return RunResult("interrupted", envs.counter.usage())
 
