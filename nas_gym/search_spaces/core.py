@@ -509,6 +509,9 @@ class FixedSlotSpace(SearchSpace):
 
     def codes(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
         """Return the codes of complete rows, shape [N]."""
+        if self.dense:
+            # NumPy multiplies integers without BLAS; float32 is exact below 2 ** 24, which dense codes are.
+            return (np.asarray(prefixes, np.float32) @ self._radices.astype(np.float32)).astype(np.int64)
         return np.asarray(prefixes) @ self._radices
 
     def size(self) -> int:

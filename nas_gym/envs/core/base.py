@@ -255,7 +255,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.")
         columns: Info = {
             "encoding": self.space.encodings(batch),
-            "status": STATUS_LABELS.take(evaluations.status),
+            "status": _labels(evaluations.status),
             "metrics": dict(evaluations.metrics),
             "cost_seconds": evaluations.cost_seconds,
         }
@@ -281,3 +281,12 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
                 metrics[name][valid] = column
             messages = {int(valid[row]): text for row, text in found.messages.items()}
         return Evaluations(status, metrics, cost, messages)
+
+
+def _labels(status: npt.NDArray[np.int8]) -> npt.NDArray[np.object_]:
+    """Return the labels of a column of statuses; the usual case, all "ok", is filled in at once."""
+    if status.any():
+        return STATUS_LABELS.take(status)
+    labels = np.empty(len(status), dtype=object)
+    labels.fill(LABELS[Status.OK])
+    return labels

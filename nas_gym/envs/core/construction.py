@@ -251,11 +251,12 @@ class ConstructionVectorEnv(NASVectorEnv):
         if not self._begun:
             raise EpisodeOver("the episodes were not begun; call reset() first.")
         was_over = self._over.copy()
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and was_over.any():
+        resting = int(np.count_nonzero(was_over))
+        if resting and self.autoreset_mode is AutoresetMode.SAME_STEP:
             raise EpisodeOver("an episode ended without being reset; call reset() first.")
-        ended, invalid = self._advance(choices, was_over)
-        self.counter.environment_steps += self.num_envs - int(was_over.sum())
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP and was_over.any():
+        ended, invalid = self._advance(choices, was_over if resting else None)
+        self.counter.environment_steps += self.num_envs - resting
+        if resting and self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self._begin(was_over, self.problem.fidelity)
         rewards = np.zeros(self.num_envs)
         final: Info = {}
@@ -270,13 +271,18 @@ class ConstructionVectorEnv(NASVectorEnv):
         return self._outcome(rewards, ended, rows, final)
 
     def _advance(
-        self, choices: npt.NDArray[np.int64], was_over: npt.NDArray[np.bool_]
+        self, choices: npt.NDArray[np.int64], was_over: npt.NDArray[np.bool_] | None
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Append the legal choices; return which episodes ended and which of them by an illegal action."""
+        """Append the legal choices; return which episodes ended and which of them by an illegal action.
+
+        Args:
+            choices: actions, shape [N].
+            was_over: whose action is ignored, bool [N]; None = nobody's.
+        """
         # Flat indices, here and below, are several times as fast as pairs of index arrays.
         all_legal = bool(self._masks.all())
         legal = None if all_legal else self._masks.reshape(-1).take(self._first_choice + choices)
-        if not was_over.any() and (legal is None or legal.all()):
+        if was_over is None and (legal is None or legal.all()):
             if self._common_length is None:
                 self._append(self._first_decision + self._lengths, choices)
             else:
@@ -288,8 +294,9 @@ class ConstructionVectorEnv(NASVectorEnv):
             return self.space.complete(self._prefixes, self._lengths), np.zeros(self.num_envs, np.bool_)
         if legal is None:
             legal = np.ones(self.num_envs, np.bool_)
-        invalid = ~legal & ~was_over
-        moving = np.flatnonzero(legal & ~was_over)
+        active = np.ones(self.num_envs, np.bool_) if was_over is None else ~was_over
+        invalid = active & ~legal
+        moving = np.flatnonzero(active & legal)
         self._common_length = None
         self._append(self._first_decision[moving] + self._lengths[moving], choices[moving])
         self._lengths[moving] += 1
@@ -342,7 +349,7 @@ class ConstructionVectorEnv(NASVectorEnv):
             else:
                 info = info_columns(final, rows, self.num_envs)
         self._refresh_masks()
-        info["action_mask"] = self._masks.astype(np.int8)
+        info["action_mask"] = self._masks.view(np.int8).copy()
         info["_action_mask"] = np.ones(self.num_envs, np.bool_)
         terminated = self._over.copy() if self.autoreset_mode is AutoresetMode.DISABLED else ended
         return self._observe(), rewards, terminated, np.zeros(self.num_envs, np.bool_), info
