@@ -373,7 +373,7 @@ class ConstructionVectorEnv(NASVectorEnv):
 
     def _refresh_masks(self) -> None:
         self._masks = self.space.masks(self._prefixes, self._lengths)
-        if self._over.any():
+        if self._over.any() and not self._masks.all():
             self._masks[self._over] = True
 
     def _observe(self) -> npt.NDArray[Any]:
