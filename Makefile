@@ -38,7 +38,7 @@ speed: .venv/.ready
 .venv-lowest/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable . \
-		gymnasium==1.2.2 numpy==1.26.0 pyarrow==17.0.0 typer==0.15.1 rich==13.7.0 \
+		gymnasium==1.2.2 numpy==1.26.0 pyarrow==17.0.0 typer==0.26.0 rich==13.8.0 \
 		pytest==8.2.0 pytest-timeout==2.3.1 hypothesis==6.100.0
 	touch $@
 

@@ -16,7 +16,7 @@ PACKAGES = {"nas_gym": "nas_gym", "agents": "nas_agents", "benchmarks": "nas_ben
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a wheel built from a copy of the tracked tree, so that nothing is left in the checkout."""
-    pytest.importorskip("build")
+    pytest.importorskip("build.__main__")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in PACKAGES:

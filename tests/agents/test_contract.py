@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ from nas_gym.search_spaces.core import SearchSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
 SPACES = [pytest.param(NASBench201Space(), id="nas_bench_201"), pytest.param(ToySpace(), id="toy")]
-AGENTS = list(nas_agents.AGENTS)
+AGENTS = [
+    name
+    for name, entry in nas_agents.AGENTS.entries.items()
+    if entry.extra is None or importlib.util.find_spec("torch") is not None
+]
 
 
 class Log(Sink):
