@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nas_gym.errors import TableError
-from nas_gym.tables.build import BuildSpec, Trainer
+from nas_gym.search_spaces.core import Encoding
+from nas_gym.tables.build import BuildSpec, ShardRow, Trainer
 from nas_gym.tables.format import Table
 
 _PLAUSIBLE_DEVIATIONS = 6.0
@@ -48,6 +50,16 @@ class RetrainedRow:
         return self.same or self.difference <= _PLAUSIBLE_DEVIATIONS * max(self.deviation, 1e-3)
 
 
+def _on_one_thread(trainer: Trainer, encoding: Encoding, seed: int) -> ShardRow:
+    """Train as a worker of the build does: with several threads sums are rounded in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return trainer.train(encoding, seed)
+    finally:
+        torch.set_num_threads(before)
+
+
 def retrain_rows(table: Table, count: int, rng: np.random.Generator) -> Iterator[RetrainedRow]:
     """Train `count` random rows again, each with a random one of the table's seeds.
 
@@ -68,7 +80,7 @@ def retrain_rows(table: Table, count: int, rng: np.random.Generator) -> Iterator
     for row in rng.choice(len(table), size=min(count, len(table)), replace=False).tolist():
         trained = trainer.space.canonical(encodings[int(table.codes[row])])
         seed = int(rng.integers(max(measurement.seeds, 1)))
-        again = trainer.train(trained, seed)
+        again = _on_one_thread(trainer, trained, seed)
         yield RetrainedRow(
             trainer.space.to_string(trained),
             seed,
