@@ -225,10 +225,12 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             raise InvalidAction(
                 f"actions must be {self.num_envs} integers, got shape {array.shape} and type {array.dtype}."
             )
-        if array.min() < 0 or array.max() >= self.space.max_choices:
+        choices = array.astype(np.int64, copy=False)
+        # Negative numbers are huge as unsigned ones: one comparison instead of two passes.
+        if (choices.view(np.uint64) >= self.space.max_choices).any():
             bad = array[(array < 0) | (array >= self.space.max_choices)][0]
             raise InvalidAction(f"actions are integers from 0 to {self.space.max_choices - 1}, got {bad}.")
-        return array.astype(np.int64, copy=False)
+        return choices
 
     def _finish(
         self,
