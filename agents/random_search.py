@@ -5,9 +5,9 @@ Sources: Bergstra & Bengio, JMLR 2012; Li & Talwalkar, UAI 2019.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,13 +87,13 @@ class RandomSearch(Proposer):
         """Learn nothing."""
         return {"return_mean": float(returns.mean())}
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the generator and what was drawn, in the order in which the rest is to come."""
         return {**super().state_dict(), "drawn": sorted(self._drawn), "left": self._left}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a value of `state_dict`."""
         super().load_state_dict(state)
-        self._drawn = {tuple(encoding) for encoding in state["drawn"]}  # type: ignore[union-attr]
+        self._drawn = {tuple(encoding) for encoding in state["drawn"]}
         left = state["left"]
-        self._left = None if left is None else [tuple(encoding) for encoding in left]  # type: ignore[union-attr]
+        self._left = None if left is None else [tuple(encoding) for encoding in left]

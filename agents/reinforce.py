@@ -29,7 +29,11 @@ from .core.threads import one_thread
 
 @dataclass(frozen=True)
 class ReinforceConfig:
-    """Settings of `Reinforce`; the defaults are tuned for budgets of about 1,000 queries.
+    """Settings of `Reinforce`; the defaults are for budgets of about 1,000 queries.
+
+    Learning rate and entropy weight are the best of {0.003, 0.01, 0.03} x {0.01, 0.05, 0.1} (tied with 0.01, 0.05) by
+    the mean of the last 200 of 1,000 rewards on three synthetic landscapes of `NAS-Cell-v0` (evaluation seeds 100 to
+    102). The other fields were not tuned.
 
     Attributes:
         controller: sizes of the policy.
