@@ -70,6 +70,22 @@ class TableError(NASGymError):
     """A table file is missing, truncated, altered, foreign, or lacks what was asked of it."""
 
 
+class DatasetError(NASGymError):
+    """A data set is missing, unreadable, or not a classification problem; nothing was downloaded or changed."""
+
+
+class StoreError(NASGymError):
+    """An evaluation store cannot be opened, read or written; what it held before is intact."""
+
+
+class WorkerError(NASGymError):
+    """Worker processes cannot be started, so that no evaluation is possible."""
+
+
+class ResumeError(NASGymError):
+    """A run cannot be continued: its directory is no run, was altered, or the search took another course."""
+
+
 class BuildInterrupted(NASGymError):
     """A table build stopped early; the finished part is on disk and the same command resumes it."""
 
