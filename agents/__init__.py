@@ -6,6 +6,7 @@ from typing import Any
 
 from nas_gym.registry import Entry, Registry
 
+from .core.asynchronous import run_without_barrier
 from .core.base import Agent, Envs, EpisodeBatch, Proposer, make_config
 from .core.runner import Evaluated, RunResult, Sink, run
 
@@ -60,4 +61,5 @@ __all__ = [
     "make",
     "make_config",
     "run",
+    "run_without_barrier",
 ]

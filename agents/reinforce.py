@@ -100,14 +100,12 @@ class Reinforce(Agent):
         self.optimiser = torch.optim.Adam(self.controller.parameters(), lr=config.learning_rate)
         self.baseline = MovingAverage(config.baseline_decay)
         self._prefixes: list[Encoding] = []
-        self._kinds: list[list[int]] = []
         self._tokens = torch.zeros(0, dtype=torch.int64)
         self._state: State | None = None
 
     def begin(self, num_envs: int) -> int:
         """Start a batch of episodes with an empty memory."""
         self._prefixes = [()] * num_envs
-        self._kinds = []
         self._tokens = torch.zeros(num_envs, dtype=torch.int64)
         self._state = None
         return num_envs
@@ -118,8 +116,7 @@ class Reinforce(Agent):
         self, observations: npt.NDArray[Any], masks: npt.NDArray[np.bool_], alive: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int64]:
         """Sample one action per row from the controller."""
-        self._kinds.append([self.space.junction(prefix).kind for prefix in self._prefixes])
-        kinds = torch.tensor(self._kinds[-1])
+        kinds = torch.tensor([self.space.junction(prefix).kind for prefix in self._prefixes])
         logits, _, self._state = self.controller.step(self._tokens, kinds, torch.from_numpy(masks), self._state)
         actions = torch.multinomial(logits.softmax(-1), 1, generator=self.generator)[:, 0]
         self._tokens = self.controller.tokens(actions, kinds)
@@ -137,7 +134,7 @@ class Reinforce(Agent):
         self.baseline.update(returns)
         log_probs, entropies, _ = self.controller.evaluate(
             torch.from_numpy(batch.actions),
-            torch.tensor(self._kinds).T,
+            torch.tensor(self._kinds(batch)),
             torch.from_numpy(batch.masks),
             torch.from_numpy(batch.lengths),
         )
@@ -150,6 +147,15 @@ class Reinforce(Agent):
             torch.nn.utils.clip_grad_norm_(self.controller.parameters(), self.config.gradient_clip)
         self.optimiser.step()
         return {"loss": float(loss.detach()), "entropy": float(entropy.detach()), "return_mean": float(returns.mean())}
+
+    def _kinds(self, batch: EpisodeBatch) -> list[list[int]]:
+        """Return the kind of every decision, [B, T]; 0 beyond the end."""
+        longest = batch.actions.shape[1]
+        kinds = []
+        for actions, length in zip(batch.actions.tolist(), batch.lengths.tolist(), strict=True):
+            own = [self.space.junction(tuple(actions[:position])).kind for position in range(length)]
+            kinds.append(own + [0] * (longest - length))
+        return kinds
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of weights, optimiser, baseline and generators."""

@@ -1,4 +1,4 @@
-"""The run directory: every evaluation one flushed line, written before anything else can fail."""
+"""The run directory: every evaluation one flushed line, written before anything else can fail; and its resumption."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nas_agents import Evaluated, Sink
-from nas_gym.errors import NASGymError, RunExists
+from nas_gym.errors import NASGymError, ResumeError, RunExists
+from nas_gym.evaluators.core import Evaluation, Status
+from nas_gym.evaluators.decorators import Recorded
 from nas_gym.search_spaces.core import Encoding, SearchSpace
+
+Row = dict[str, Any]
+"""One line of ``evaluations.jsonl``."""
 
 
 class WriteFailed(NASGymError, OSError):
@@ -20,16 +25,20 @@ class WriteFailed(NASGymError, OSError):
 
 
 class RunDirectory:
-    """A new directory for one search: ``config.json``, ``evaluations.jsonl``, ``summary.json`` and figures."""
+    """The directory of one search: ``config.json``, ``evaluations.jsonl``, ``summary.json`` and figures."""
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
+        """Name a directory that exists; `create` and `existing` check that."""
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunDirectory:
         """Create the directory and write its configuration.
 
         Raises:
             RunExists: the directory exists already.
             WriteFailed: it cannot be created or written.
         """
-        self.path = path
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -38,7 +47,52 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise WriteFailed(f"{path}: cannot be created: {error.strerror or error}.") from error
-        self.write_json("config.json", config)
+        directory = cls(path)
+        directory.write_json("config.json", config)
+        return directory
+
+    @classmethod
+    def existing(cls, path: Path) -> RunDirectory:
+        """Return the directory of an earlier search.
+
+        Raises:
+            ResumeError: there is none.
+        """
+        directory = cls(path)
+        if not (path / "config.json").exists():
+            raise ResumeError(f"{path} is no run directory: it has no config.json. Name a directory made by `search`.")
+        return directory
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return the content of a JSON file, or None where there is no such file.
+
+        Raises:
+            ResumeError: it is damaged.
+        """
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResumeError(f"{path} cannot be read: {error}.") from error
+
+    def rows(self) -> list[Row]:
+        """Return the recorded queries; a torn last line, left by a kill, is no query.
+
+        Raises:
+            ResumeError: another line is damaged.
+        """
+        path = self.path / "evaluations.jsonl"
+        if not path.exists():
+            return []
+        found = []
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise ResumeError(f"{path}, line {number}: damaged ({error}); the run cannot be continued.") from error
+        return found
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file atomically.
@@ -68,8 +122,23 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
+def recorded(rows: Sequence[Row]) -> list[Recorded]:
+    """Return what the evaluator answered in recorded queries; illegal actions never reached it."""
+    found = []
+    for row in rows:
+        if row["status"] == Status.INVALID_ACTION.label:
+            continue
+        metrics = {name: math.nan if value is None else float(value) for name, value in row["metrics"].items()}
+        status = Status[row["status"].upper()]
+        evaluation = Evaluation(status, metrics, float(row["cost_seconds"]), row.get("message", ""))
+        found.append(Recorded(tuple(row["encoding"]), evaluation))
+    return found
+
+
 class EvaluationWriter(Sink):
     """Appends one line a query to ``evaluations.jsonl``.
+
+    A search that is resumed begins with what was recorded; those rows are compared and not written again.
 
     Attributes:
         rows: lines written so far.
@@ -77,13 +146,14 @@ class EvaluationWriter(Sink):
         best_encoding: the first architecture that reached it.
     """
 
-    def __init__(self, path: Path, space: SearchSpace, repeat_query: str) -> None:
-        """Open the file for appending.
+    def __init__(self, path: Path, space: SearchSpace, repeat_query: str, before: Sequence[Row] = ()) -> None:
+        """Open the file for appending, without the torn line that a kill may have left.
 
         Args:
             path: the file.
             space: for the notation of the architectures.
             repeat_query: recorded in every row.
+            before: the rows that the file holds.
 
         Raises:
             WriteFailed: the file cannot be opened.
@@ -95,7 +165,10 @@ class EvaluationWriter(Sink):
         self.best_reward: float | None = None
         self.best_encoding: Encoding | None = None
         self.rewards: list[float] = []
+        self._before = before
         try:
+            if path.exists():
+                _drop_torn_line(path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise WriteFailed(f"{path}: cannot be opened: {error.strerror or error}.") from error
@@ -105,8 +178,12 @@ class EvaluationWriter(Sink):
 
         Raises:
             WriteFailed: the disk refuses; everything flushed before is safe.
+            ResumeError: a resumed search takes another course than the record.
         """
         rows = [self._row(evaluated, index) for index in range(len(evaluated.batch))]
+        rows = [row for row in rows if not self._is_recorded(row)]
+        if not rows:
+            return
         lines = "".join(json.dumps(finite(row), separators=(",", ":")) + "\n" for row in rows)
         try:
             self._file.write(lines)
@@ -115,6 +192,19 @@ class EvaluationWriter(Sink):
             raise WriteFailed(
                 f"{self.path}: cannot be written: {error.strerror or error}. The rows before are safe."
             ) from error
+
+    def _is_recorded(self, row: Row) -> bool:
+        """Tell whether a row was written by an earlier process, and check that it is the same."""
+        if row["row"] > len(self._before):
+            return False
+        before = self._before[row["row"] - 1]
+        for name in ("encoding", "status"):
+            if row[name] != before[name]:
+                raise ResumeError(
+                    f"{self.path}, row {row['row']}: the resumed search has {name} {row[name]}, the record {before[name]}; "
+                    "its agent, seed or library versions differ. Nothing was changed."
+                )
+        return True
 
     def _row(self, evaluated: Evaluated, index: int) -> dict[str, Any]:
         batch, usage = evaluated.batch, evaluated.usage
@@ -133,6 +223,7 @@ class EvaluationWriter(Sink):
             "best_reward": self.best_reward,
             "metrics": {name: float(column[index]) for name, column in evaluated.metrics.items()},
             "cost_seconds": float(evaluated.cost_seconds[index]),
+            **({"message": evaluated.messages[index]} if evaluated.messages and evaluated.messages[index] else {}),
             "first_seen": bool(batch.first_seen[index]),
             "repeat_query": self.repeat_query,
             "batch": {
@@ -147,3 +238,12 @@ class EvaluationWriter(Sink):
         """Close the file."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut a file after its last complete line."""
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)

@@ -35,6 +35,12 @@ ENVIRONMENTS = {
         "a cell of 6 edges, 5 operations each; looked up in a table of trained networks",
         "NAS-Bench-201 / NATS-Bench topology space",
     ),
+    "NAS-Cell-Train-v0": Registration(
+        "nas_gym.envs.cell_train:CellTrainEnv",
+        "nas_gym.envs.cell_train:CellTrainVectorEnv",
+        "the same cell; its network is trained now, on digits or on your own images",
+        "NAS-Bench-201 / NATS-Bench topology space",
+    ),
 }
 """Environments by id."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import InvalidArgument
-from nas_gym.search_spaces.core import Encoding
+from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 from .base import Agent, Envs, EpisodeBatch
 
@@ -30,16 +30,23 @@ class Evaluated:
         metrics: search-time metrics by name, shape [B].
         cost_seconds: cost of each query, shape [B].
         usage: the counter after them.
+        messages: why queries failed, empty where they did not; B of them.
     """
 
     batch: EpisodeBatch
     metrics: Mapping[str, npt.NDArray[np.float64]]
     cost_seconds: npt.NDArray[np.float64]
     usage: Any
+    messages: tuple[str, ...] = ()
 
 
 class Sink:
     """Receives what happens in a run; override what you need."""
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether the run is to end as soon as everything evaluated has been received."""
+        return False
 
     def on_episodes(self, evaluated: Evaluated) -> None:
         """Receive finished episodes, at once and before anything else can fail."""
@@ -53,8 +60,8 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        reason: "budget"; "exhausted", the agent had nothing left to try; "time", the seconds were up; or "stalled",
-            the agent repeats itself where repeats are free.
+        reason: "budget"; "exhausted", the agent had nothing left to try; "time", the seconds were up; "stalled",
+            the agent repeats itself where repeats are free; or "interrupted", a sink wanted to stop.
         usage: the counter at the end.
     """
 
@@ -83,8 +90,7 @@ def run(
     Raises:
         InvalidArgument: a budget below 1, or another autoreset mode.
     """
-    if getattr(envs.metadata.get("autoreset_mode"), "value", None) != "Disabled":
-        raise InvalidArgument("run() needs a vector environment made with autoreset_mode='Disabled'.")
+    check_autoreset(envs)
     counter = envs.counter
     counter.budget = budget
     counter.reset()
@@ -103,10 +109,40 @@ def run(
         diagnostics = agent.learn(batch)
         for sink in sinks:
             sink.on_learned(diagnostics)
+        if any(sink.wants_stop for sink in sinks):
+            return RunResult("interrupted", counter.usage())
         free_batches = free_batches + 1 if counter.queries == queries_before else 0
         if free_batches >= _FREE_BATCHES:
             return RunResult("stalled", counter.usage())
     return RunResult("budget", counter.usage())
+
+
+def check_autoreset(envs: Envs) -> None:
+    """Check that episodes begin only when they are told to.
+
+    Raises:
+        InvalidArgument: another autoreset mode than "Disabled".
+    """
+    if getattr(envs.metadata.get("autoreset_mode"), "value", None) != "Disabled":
+        raise InvalidArgument("this needs a vector environment made with autoreset_mode='Disabled'.")
+
+
+class FirstSeen:
+    """Tells which canonical architectures are new to a run."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        """Start with nothing seen."""
+        self._space = space
+        self._seen: set[Encoding] = set()
+
+    def __call__(self, encoding: Encoding, status: str) -> bool:
+        """Return whether an evaluated architecture is new, and note it."""
+        if status == "invalid_action":
+            return False
+        canonical = self._space.canonical(encoding)
+        new = canonical not in self._seen
+        self._seen.add(canonical)
+        return new
 
 
 class _Player:
@@ -116,7 +152,7 @@ class _Player:
         self.agent = agent
         self.envs = envs
         self.sinks = sinks
-        self.seen: set[Encoding] = set()
+        self.first_seen = FirstSeen(envs.space)
 
     def play(self, count: int) -> EpisodeBatch:
         """Play the first `count` sub-environments to their ends."""
@@ -144,20 +180,11 @@ class _Player:
     def _publish(self, trace: _Trace) -> EpisodeBatch:
         """Tell the sinks about the episodes that ended and return them."""
         finished = np.flatnonzero(trace.ended)
-        evaluated = trace.evaluated(finished, self._first_seen(trace, finished), self.envs.counter.usage())
+        first = [self.first_seen(trace.encodings[row], trace.status[row]) for row in finished.tolist()]
+        evaluated = trace.evaluated(finished, np.array(first, np.bool_), self.envs.counter.usage())
         for sink in self.sinks:
             sink.on_episodes(evaluated)
         return evaluated.batch
-
-    def _first_seen(self, trace: _Trace, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        first = np.zeros(len(rows), np.bool_)
-        for position, row in enumerate(rows.tolist()):
-            if trace.status[row] == "invalid_action":
-                continue
-            canonical = self.envs.space.canonical(trace.encodings[row])
-            first[position] = canonical not in self.seen
-            self.seen.add(canonical)
-        return first
 
 
 class _Trace:
@@ -172,6 +199,7 @@ class _Trace:
         self.status: list[str] = [""] * count
         self.metrics: dict[str, npt.NDArray[np.float64]] = {}
         self.cost_seconds = np.zeros(count)
+        self.messages = [""] * count
 
     def add(
         self,
@@ -192,6 +220,8 @@ class _Trace:
             self.encodings[row] = info["encoding"][row]
             self.status[row] = info["status"][row]
             self.cost_seconds[row] = info["cost_seconds"][row]
+            if "message" in info:
+                self.messages[row] = info["message"][row] or ""
             for name, column in info["metrics"].items():
                 if not name.startswith("_"):
                     self.metrics.setdefault(name, np.full(self.count, np.nan))[row] = column[row]
@@ -217,4 +247,5 @@ class _Trace:
             first_seen=first_seen,
         )
         metrics = {name: column[rows] for name, column in self.metrics.items()}
-        return Evaluated(batch, metrics, self.cost_seconds[rows], usage)
+        messages = tuple(self.messages[row] for row in rows.tolist())
+        return Evaluated(batch, metrics, self.cost_seconds[rows], usage, messages)

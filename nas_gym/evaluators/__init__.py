@@ -18,7 +18,7 @@ EVALUATORS = Registry(
             "nas_gym.evaluators.synthetic:SyntheticEvaluator", "analytic landscape with a known optimum, for any space"
         ),
         "training": Entry(
-            "nas_gym.evaluators.training:TrainingEvaluator", "trains every architecture from scratch", "train"
+            "nas_gym.evaluators.training:training_evaluator", "trains every architecture from scratch, in worker processes", "train"
         ),
         "cost": Entry(
             "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"
@@ -35,6 +35,8 @@ def make_evaluator(
 ) -> Evaluator:
     """Create an evaluator; settings that are None are left to its defaults.
 
+    The setting ``sizes``, of the network around an architecture, is ignored by evaluators that build none.
+
     Raises:
         UnknownName: no such evaluator.
         InvalidArgument: it does not take one of the settings.
@@ -42,9 +44,13 @@ def make_evaluator(
     """
     factory = EVALUATORS[name]
     given = {key: value for key, value in settings.items() if value is not None}
-    accepted = [key for key in inspect.signature(factory).parameters if key not in ("space", "sizes")]
+    if "sizes" not in inspect.signature(factory).parameters:
+        given.pop("sizes", None)
+    accepted = [key for key in inspect.signature(factory).parameters if key not in ("space", "sizes", "settings")]
+    # A factory of many settings lists them itself and checks their names.
+    checks_itself = "settings" in inspect.signature(factory).parameters
     for key, value in given.items():
-        if key not in accepted:
+        if key not in accepted and not checks_itself and key != "sizes":
             raise InvalidArgument(
                 f"the evaluator {name!r} takes no argument {key!r} (got {value!r}); it takes: {', '.join(accepted)}."
             )

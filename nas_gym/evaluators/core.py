@@ -6,8 +6,9 @@ Dimension letters: N queries.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -43,6 +44,11 @@ class Status(IntEnum):
     def transient(self) -> bool:
         """Whether the same query may succeed another time, so that the failure must not be cached."""
         return self in (Status.OUT_OF_MEMORY, Status.TIMEOUT, Status.CRASHED, Status.KILLED)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the cause probably lies outside the architecture, so that trying again at once is worth it."""
+        return self in (Status.OUT_OF_MEMORY, Status.KILLED)
 
 
 STATUS_LABELS: npt.NDArray[np.object_] = np.array([status.label for status in Status], dtype=object)
@@ -240,6 +246,52 @@ class Evaluator(ABC):
         if parent is not None:
             queries = Queries(queries.batch, queries.fidelities, [parent])
         return self.evaluate(queries).row(0)
+
+    @property
+    def slots(self) -> int:
+        """How many queries are worked on at the same time."""
+        return 1
+
+    def submit(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> int:
+        """Ask for one architecture without waiting, and return a ticket for `collect`.
+
+        An evaluator that answers at once does so here.
+
+        Raises:
+            FidelityError: as `evaluate`.
+        """
+        ticket = next(self._tickets)
+        self._collectable.append((ticket, self.evaluate_one(encoding, fidelity, parent)))
+        return ticket
+
+    def collect(self, timeout: float | None = None) -> list[tuple[int, Evaluation]]:
+        """Return the answers that are ready, in the order of their completion.
+
+        Args:
+            timeout: seconds to wait for the first one; None = as long as it takes.
+
+        Returns:
+            Pairs of ticket and answer; none if nothing was submitted or the time is up.
+        """
+        ready = list(self._collectable)
+        self._collectable.clear()
+        return ready
+
+    def recall(self, encoding: Encoding, fidelity: int | None, evaluation: Evaluation) -> None:
+        """Take note of an answer that this evaluator gave in an earlier process, when a search is resumed."""
+        return
+
+    def close(self) -> None:
+        """Release worker processes and files; safe to call again."""
+        return
+
+    @cached_property
+    def _tickets(self) -> Iterator[int]:
+        return itertools.count()
+
+    @cached_property
+    def _collectable(self) -> list[tuple[int, Evaluation]]:
+        return []
 
     def check_fidelity(self, fidelity: int) -> int:
         """Return `fidelity` if it can be answered.

@@ -1,19 +1,32 @@
-"""The reward of a finished architecture by really training it."""
+"""The reward of a finished architecture by really training it, in worker processes, with a store of all answers."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import math
-import time
-import traceback
+import platform
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas_gym import networks
-from nas_gym.datasets import DATASETS, Dataset
+from nas_gym.datasets import Dataset, Source
+from nas_gym.errors import InvalidArgument, UnknownName
+from nas_gym.evaluators.child import (
+    ChildResult,
+    ChildTask,
+    Inspection,
+    TrainingJob,
+    make_child_worker,
+)
 from nas_gym.evaluators.core import (
     Evaluation,
     Evaluations,
@@ -24,146 +37,192 @@ from nas_gym.evaluators.core import (
     checked_seed,
     stream_key,
 )
-from nas_gym.networks.fit import DeviceSplit, Recipe, count_correct, fit, initialise
-from nas_gym.networks.operations import complexity
+from nas_gym.evaluators.latency import Latency, parse_latency
+from nas_gym.evaluators.limits import Limits
+from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Slot, Workers, deal_slots
+from nas_gym.networks.recipe import Recipe, content_hash
+from nas_gym.networks.scores import SCORES
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
+VERSION = 1
+"""Part of every key in a store; a change of what a training computes bumps it."""
 
-@dataclass(frozen=True)
-class Training:
-    """What one training of one network gave.
+_HARD_TIMEOUT = (1.5, 30.0)
+"""A worker that does not stop by itself is killed after so many times the limit plus so many seconds."""
+
+_Job = Inspection | TrainingJob
+
+
+@dataclass
+class _Child:
+    """A child that is worked on: who waits for it and how far it is.
 
     Attributes:
-        valid_correct: correctly classified validation images after every epoch.
-        test_correct: correctly classified test images after the last epoch.
-        cpu_seconds: processor seconds of training and validation, without the test set; they are comparable
-            between busy and idle machines, since a network is trained by one thread.
+        key: what it is in the store.
+        score_test: whether the test set is scored at the end.
+        tickets: everybody who asked for exactly this.
+        attempts: failed attempts so far.
+        known: metrics measured before the training.
+        started_at: epochs of the checkpoint it continues from, 0 = from scratch.
+        pause_to: where it leaves a checkpoint.
+        job: what a worker is doing for it.
     """
 
-    valid_correct: tuple[int, ...]
-    test_correct: int
-    cpu_seconds: float
-
-
-@dataclass(frozen=True)
-class DeviceData:
-    """The three parts of a data set, on one device in the fastest layout."""
-
-    train: DeviceSplit
-    valid: DeviceSplit
-    test: DeviceSplit
-
-    @classmethod
-    def of(cls, dataset: Dataset, device: str = "cpu") -> DeviceData:
-        """Copy a data set to `device`."""
-        parts = (DeviceSplit.of(part, device) for part in (dataset.train, dataset.valid, dataset.test))
-        return cls(*(DeviceSplit(p.images.contiguous(memory_format=torch.channels_last), p.labels) for p in parts))
-
-
-class Diverged(ArithmeticError):
-    """The training loss is no longer a finite number."""
-
-
-def train_network(
-    space: SearchSpace,
-    encoding: Encoding,
-    dataset: Dataset,
-    data: DeviceData,
-    recipe: Recipe,
-    sizes: Mapping[str, Any],
-    seed: int,
-    epochs: int | None = None,
-) -> Training:
-    """Build the network of `encoding` and train it; the same arguments give the same result on the same machine.
-
-    Args:
-        space: the search space.
-        encoding: what to build, literally (not its canonical representative).
-        dataset: shapes and classes.
-        data: the same data set on the device.
-        recipe: how to train.
-        sizes: keyword arguments of the network builder.
-        seed: of the initial weights and of the order of the images, below 2**63.
-        epochs: stop after so many epochs of the recipe's schedule.
-
-    Raises:
-        Diverged: the loss became infinite or NaN.
-        RuntimeError: torch failed to build or run the network.
-    """
-    started = time.process_time()
-    model = networks.build(space, encoding, dataset.input_shape, dataset.classes, **sizes)
-    model = model.to(data.train.images.device).to(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(seed)
-    initialise(model, generator)
-    valid_correct = []
-    for loss in fit(model, data.train, recipe, generator, epochs):
-        if not math.isfinite(loss):
-            raise Diverged(f"the training loss is {loss} in epoch {len(valid_correct) + 1}")
-        valid_correct.append(count_correct(model, data.valid))
-    seconds = time.process_time() - started
-    return Training(tuple(valid_correct), count_correct(model, data.test), seconds)
+    key: EvaluationKey
+    score_test: bool
+    tickets: list[int] = field(default_factory=list)
+    attempts: int = 0
+    known: dict[str, float] = field(default_factory=dict)
+    started_at: int = 0
+    pause_to: Path | None = None
+    job: _Job | None = None
 
 
 class TrainingEvaluator(Evaluator):
     """Trains the canonical representative of every architecture from scratch.
 
     The fidelity is the number of epochs of the recipe's schedule; an answer at a low fidelity is a prefix of the
-    same training. Repeating a query repeats the training with another seed.
+    same training, and asking for more epochs continues it from its checkpoint. Repeating a query repeats the training
+    with another seed. Every answer is committed to the store before it is given; what the store holds is not trained
+    again. Failures of any kind are statuses; killed children and those out of memory are tried again first.
 
-    Metrics: ``valid_accuracy`` (fraction), ``parameters``, ``multiply_adds``, ``train_seconds``; held out:
-    ``test_accuracy``.
+    Metrics: ``valid_accuracy``, ``valid_balanced_accuracy``, ``valid_macro_f1`` (fractions), ``parameters``,
+    ``multiply_adds``, ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured),
+    ``train_seconds`` (processor seconds on the CPU, wall seconds on CUDA) and, if it is to be measured,
+    ``latency_seconds``; held out: the scores of the test set.
     """
 
-    metrics: Mapping[str, Metric] = {
-        "valid_accuracy": Metric("maximize", "fraction"),
-        "parameters": Metric("minimize", "count"),
-        "multiply_adds": Metric("minimize", "count"),
-        "train_seconds": Metric("minimize", "seconds"),
-        "test_accuracy": Metric("maximize", "fraction", held_out=True),
-    }
     deterministic = False
 
     def __init__(
         self,
         space: SearchSpace,
-        dataset: str = "digits",
+        dataset: str | Source = "digits",
         recipe: Recipe | None = None,
+        *,
+        sizes: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        latency: Latency | None = None,
         evaluation_seed: int = 0,
-        **sizes: Any,  # noqa: ANN401 - each network builder documents its own sizes
+        workers: int = 1,
+        device: str = "auto",
+        children_per_gpu: int = 1,
+        store: str | Path | EvaluationStore | None = None,
+        retries: int = 2,
+        builder: str | None = None,
+        resident_bytes: float | None = None,
     ) -> None:
-        """Configure the evaluator; nothing is loaded or trained before the first query.
+        """Configure the evaluator; nothing is loaded, started or trained before the first query.
 
         Args:
             space: a search space that has a network builder.
-            dataset: name in `DATASETS`, or ``module:function``.
+            dataset: name in `DATASETS`, path of a ``.npz`` file or an image folder, or a `Source`.
             recipe: how to train; the recipe of the packaged table `digits` by default.
+            sizes: keyword arguments of the network builder.
+            limits: what a child may cost.
+            latency: how to measure the latency of a child before it is trained, None = not at all.
             evaluation_seed: of all trainings.
-            **sizes: of the network around the architecture, see the builder.
+            workers: worker processes, one child each at a time; 0 = in this process, where a crash is fatal.
+            device: "cpu", "cuda", "cuda:1", ... or "auto", CUDA where there is one.
+            children_per_gpu: children that share one GPU.
+            store: an `EvaluationStore` or the path of one; by default a temporary one.
+            retries: further attempts after a child was killed or out of memory.
+            builder: ``module:function`` that builds the networks instead of the space's own builder.
+            resident_bytes: largest part of the data that is held on the device, see `DeviceData.of`.
+
+        Raises:
+            UnknownName: no such data set.
+            InvalidArgument: a value outside its range, or more workers than the GPUs take.
         """
         self.space = space
         self.recipe = recipe or Recipe()
         self.fidelities = (1, self.recipe.epochs)
         self.evaluation_seed = checked_seed(evaluation_seed)
-        self.sizes = sizes
-        self._load = DATASETS[dataset]
+        source = Source(dataset) if isinstance(dataset, str) else dataset
+        source.check()
+        self.limits = limits or Limits()
+        if self.limits.max_latency_ms is not None and latency is None:
+            raise InvalidArgument("max_latency_ms needs latency, which says how to measure it, e.g. latency='local'.")
+        self.latency = latency
+        self.task = ChildTask(space, source, self.recipe, dict(sizes or {}), self.limits, builder, resident_bytes)
+        self.retries = _count("retries", retries)
+        self.device = _checked_device(device)
+        gpus = torch.cuda.device_count() if self.device.startswith("cuda") else 0
+        self._in_process = _count("workers", workers) == 0
+        self._slots = deal_slots(max(workers, 1), self.device, gpus, _count("children_per_gpu", children_per_gpu, 1))
+        self._store = store
         self._repeats: dict[tuple[Encoding, int], int] = {}
+        self._children: dict[str, _Child] = {}
+        self._jobs: dict[int, _Child] = {}
+        self._answers: dict[int, Evaluation] = {}
+        self.trained_epochs = 0
 
     @cached_property
-    def _dataset(self) -> Dataset:
-        return self._load()
+    def metrics(self) -> Mapping[str, Metric]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What it measures; the latency only where it is asked for."""
+        latency = {} if self.latency is None else {"latency_seconds": Metric("minimize", "seconds")}
+        return {
+            **{f"valid_{name}": Metric("maximize", "fraction") for name in SCORES},
+            "parameters": Metric("minimize", "count"),
+            "multiply_adds": Metric("minimize", "count"),
+            "train_seconds": Metric("minimize", "seconds"),
+            "training_memory_bytes": Metric("minimize", "bytes"),
+            "peak_memory_bytes": Metric("minimize", "bytes"),
+            **latency,
+            **{f"test_{name}": Metric("maximize", "fraction", held_out=True) for name in SCORES},
+        }
 
     @cached_property
-    def _data(self) -> DeviceData:
-        return DeviceData.of(self._dataset)
+    def dataset(self) -> Dataset:
+        """The data; loaded when first needed.
+
+        Raises:
+            DatasetError: it is missing or unreadable.
+        """
+        return self.task.source.load()
+
+    @cached_property
+    def store(self) -> EvaluationStore:
+        """The store of all answers, opened when first needed.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        if isinstance(self._store, EvaluationStore):
+            return self._store
+        if self._store is not None:
+            store = EvaluationStore(self._store)
+            self._finalize_store = weakref.finalize(self, store.close)
+            return store
+        folder = tempfile.TemporaryDirectory(prefix="nas-gym-store-")
+        store = EvaluationStore(Path(folder.name) / "evaluations.sqlite")
+        self._finalize_store = weakref.finalize(self, _remove_temporary, store, folder)
+        return store
+
+    @cached_property
+    def workers(self) -> Workers[_Job, ChildResult]:
+        """The workers, started when first needed."""
+        make_work = functools.partial(make_child_worker, self.task)
+        if self._in_process:
+            return InProcess(make_work, self._slots[0])
+        return LocalProcesses(make_work, self._slots)
+
+    @property
+    def slots(self) -> int:
+        """Number of workers."""
+        return len(self._slots)
+
+    # --- asking ------------------------------------------------------------------------------------
 
     def evaluate(self, queries: Queries) -> Evaluations:
-        """Train every architecture of the batch, one after the other."""
+        """Train every architecture of the batch on all workers, and wait for the last one."""
         fidelities: Iterable[int | None] = [None] * len(queries)
         if queries.fidelities is not None:
             fidelities = queries.fidelities.tolist()
-        rows = queries.rows
-        answers = [self.evaluate_one(row, fidelity) for row, fidelity in zip(rows, fidelities, strict=True)]
-        return Evaluations.of(answers, self.search_metrics)
+        pairs = [(row, self._epochs(fidelity)) for row, fidelity in zip(queries.rows, fidelities, strict=True)]
+        tickets = [self._ask(row, epochs) for row, epochs in pairs]
+        return Evaluations.of([self._wait(ticket) for ticket in tickets], self.search_metrics)
 
     def evaluate_one(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> Evaluation:
         """Train one architecture.
@@ -171,52 +230,356 @@ class TrainingEvaluator(Evaluator):
         Raises:
             FidelityError: `fidelity` is not between 1 and the recipe's epochs.
         """
-        epochs = self.recipe.epochs if fidelity is None else self.check_fidelity(fidelity)
+        return self._wait(self._ask(encoding, self._epochs(fidelity)))
+
+    def submit(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> int:
+        """Ask for one training without waiting; an identical one in flight is shared."""
+        return self._ask(encoding, self._epochs(fidelity))
+
+    def collect(self, timeout: float | None = None) -> list[tuple[int, Evaluation]]:
+        """Return the trainings that have ended, in that order."""
+        if not self._answers:
+            self._advance(timeout)
+        ready = list(self._answers.items())
+        self._answers.clear()
+        return ready
+
+    def report(self, encoding: Encoding) -> dict[str, float]:
+        """Train once more at full length, with a seed of its own, and return all metrics, those of the test included.
+
+        The validation accuracy of this training is no maximum over a search, so it is not optimistic.
+        """
+        canonical = self.space.canonical(encoding)
+        key = self.key(canonical, self.recipe.epochs, stream_key(self.evaluation_seed, canonical, "report"))
+        evaluation = self._wait(self._enqueue(key, score_test=True))
+        stored = self.store.get(key)
+        held_out = {} if stored is None else stored.held_out
+        tests = {name: held_out.get(name, math.nan) for name, metric in self.metrics.items() if metric.held_out}
+        return {**evaluation.metrics, **tests}
+
+    def key(self, canonical: Encoding, epochs: int, seed: int) -> EvaluationKey:
+        """Return what a training is called in the store."""
+        return EvaluationKey(
+            self.space.name,
+            canonical,
+            "training",
+            VERSION,
+            self.dataset.fingerprint,
+            self._recipe_hash,
+            seed,
+            epochs,
+        )
+
+    @cached_property
+    def _recipe_hash(self) -> str:
+        sizes = {
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in self.task.sizes.items()
+        }
+        # The latency is part of the answer; the device is not, although its rounding differs.
+        latency = None if self.latency is None else self.latency.fingerprint
+        return content_hash([self.recipe.to_json(), sizes, self.task.builder, latency])
+
+    def _epochs(self, fidelity: int | None) -> int:
+        return self.recipe.epochs if fidelity is None else self.check_fidelity(fidelity)
+
+    def _ask(self, encoding: Encoding, epochs: int) -> int:
         canonical = self.space.canonical(encoding)
         repeat = self._repeats.get((canonical, epochs), 0)
         self._repeats[canonical, epochs] = repeat + 1
-        # The key leaves the fidelity out: a longer training must continue the shorter one.
-        return self._train(canonical, epochs, stream_key(self.evaluation_seed, canonical, repeat))[0]
+        # The seed leaves the fidelity out: a longer training must continue the shorter one.
+        return self._enqueue(self.key(canonical, epochs, stream_key(self.evaluation_seed, canonical, repeat)))
 
-    def _train(self, encoding: Encoding, epochs: int, seed: int) -> tuple[Evaluation, float]:
-        """Return the evaluation and the test accuracy, NaN after a failure."""
-        started = time.process_time()
-        shape = self._dataset.input_shape
-        try:
-            with torch.device("meta"):
-                model = networks.build(self.space, encoding, shape, self._dataset.classes, **self.sizes)
-            cost = complexity(model, shape)
-        except (RuntimeError, ValueError) as error:
-            return self._failure(Status.BUILD_ERROR, str(error), started), math.nan
-        try:
-            training = train_network(
-                self.space, encoding, self._dataset, self._data, self.recipe, self.sizes, seed, epochs
-            )
-        except Diverged as error:
-            return self._failure(Status.DIVERGED, str(error), started), math.nan
-        except MemoryError as error:
-            return self._failure(Status.OUT_OF_MEMORY, str(error), started), math.nan
-        except (RuntimeError, ValueError):
-            return self._failure(Status.CRASHED, traceback.format_exc(limit=-3), started), math.nan
-        metrics = {
-            "valid_accuracy": training.valid_correct[-1] / len(self._dataset.valid),
-            "parameters": float(cost.parameters),
-            "multiply_adds": float(cost.multiply_adds),
-            "train_seconds": training.cpu_seconds,
-        }
-        return Evaluation(Status.OK, metrics, training.cpu_seconds), training.test_correct / len(self._dataset.test)
+    def _enqueue(self, key: EvaluationKey, score_test: bool = False) -> int:
+        """Return a ticket for a training: answered from the store, shared with one in flight, or begun."""
+        ticket = next(self._tickets)
+        stored = self._stored(key, score_test)
+        if stored is not None:
+            self._answers[ticket] = self._evaluation(stored)
+        elif key.digest in self._children:
+            self._children[key.digest].tickets.append(ticket)
+        else:
+            child = _Child(key, score_test, [ticket])
+            self._children[key.digest] = child
+            self._begin(child)
+        return ticket
 
-    def _failure(self, status: Status, message: str, started: float) -> Evaluation:
-        metrics = dict.fromkeys(self.search_metrics, math.nan)
-        return Evaluation(status, metrics, time.process_time() - started, message)
+    # --- the store ---------------------------------------------------------------------------------
 
-    def report(self, encoding: Encoding) -> dict[str, float]:
-        """Train once more at full length, with a seed of its own, and return all metrics, test accuracy included."""
-        canonical = self.space.canonical(encoding)
-        seed = stream_key(self.evaluation_seed, canonical, "report")
-        evaluation, test_accuracy = self._train(canonical, self.recipe.epochs, seed)
-        return {**evaluation.metrics, "test_accuracy": test_accuracy}
+    def _stored(self, key: EvaluationKey, score_test: bool) -> StoredEvaluation | None:
+        """Return the answer to a training that needs none, under the limits of this evaluator."""
+        found = self.store.fidelities(key)
+        answer = found.get(key.fidelity)
+        if answer is None and not score_test:
+            longer = (stored for epochs, stored in sorted(found.items()) if epochs > key.fidelity)
+            answer = next((_prefix(s, key.fidelity) for s in longer if _epochs_of(s) >= key.fidelity), None)
+        if answer is None:
+            return self.store.get(self._over_limit_key(key))
+        if answer.status is Status.OK and (message := self.limits.exceeded(answer.metrics)):
+            return dataclasses.replace(answer, status=Status.OVER_LIMIT, message=message, metrics={}, cost_seconds=0.0)
+        return answer
+
+    def _over_limit_key(self, key: EvaluationKey) -> EvaluationKey:
+        """Return the key of a refusal, which holds for these limits only."""
+        return dataclasses.replace(key, recipe=content_hash([key.recipe, self.limits.to_json()]))
+
+    def _evaluation(self, stored: StoredEvaluation) -> Evaluation:
+        if stored.status is not Status.OK:
+            failed = dict.fromkeys(self.search_metrics, math.nan)
+            return Evaluation(stored.status, failed, stored.cost_seconds, stored.message)
+        metrics = {name: stored.metrics.get(name, math.nan) for name in self.search_metrics}
+        return Evaluation(Status.OK, metrics, stored.cost_seconds, "", stored.artifact)
+
+    # --- children ----------------------------------------------------------------------------------
+
+    def _begin(self, child: _Child) -> None:
+        """Give the next job of a child to the workers."""
+        if self.latency is not None and "latency_seconds" not in child.known:
+            child.job = Inspection(child.key.encoding, self.latency)
+        else:
+            child.job = self._training_job(child)
+        seconds = None
+        if self.limits.max_train_seconds is not None:
+            factor, grace = _HARD_TIMEOUT
+            seconds = factor * self.limits.max_train_seconds + grace
+        ticket = self.workers.submit(child.job, seconds=seconds, exclusive=isinstance(child.job, Inspection))
+        self._jobs[ticket] = child
+
+    def _training_job(self, child: _Child) -> TrainingJob:
+        epochs, checkpoint = self._checkpoint(child.key)
+        child.started_at = epochs
+        child.pause_to = self.store.temporary_file() if child.key.fidelity < self.recipe.epochs else None
+        key = child.key
+        return TrainingJob(
+            key.encoding, key.fidelity, key.seed, checkpoint, child.pause_to, child.score_test, child.known
+        )
+
+    def _checkpoint(self, key: EvaluationKey) -> tuple[int, Path | None]:
+        """Return epochs and file of the longest paused training that `key` continues; (0, None) if there is none."""
+        for epochs, stored in sorted(self.store.fidelities(key).items(), reverse=True):
+            if epochs < key.fidelity and stored.artifact is not None:
+                path = self.store.artifact_path(stored.artifact)
+                if path is not None:
+                    return epochs, path
+        return 0, None
+
+    def _wait(self, ticket: int) -> Evaluation:
+        while ticket not in self._answers:
+            self._advance(None)
+        return self._answers.pop(ticket)
+
+    def _advance(self, timeout: float | None) -> None:
+        """Wait for workers and go on with their children.
+
+        Raises:
+            WorkerError: no worker can be started.
+            DatasetError: the workers cannot load the data.
+            StoreError: an answer cannot be stored; it is not given either.
+        """
+        if not self._jobs:
+            return
+        for completion in self.workers.collect(timeout):
+            child = self._jobs.pop(completion.ticket)
+            self._go_on(child, _result(completion))
+
+    def _go_on(self, child: _Child, result: ChildResult) -> None:
+        """Finish a child, try it again, or go from its measurement to its training."""
+        if result.status is Status.OK and isinstance(child.job, Inspection):
+            child.known = {"latency_seconds": result.metrics["latency_seconds"]}
+            self._begin(child)
+            return
+        if result.status.retryable and child.attempts < self.retries:
+            child.attempts += 1
+            self.store.put(child.key, self._to_store(child, result))
+            self._begin(child)
+            return
+        self._finish(child, result)
+
+    def _finish(self, child: _Child, result: ChildResult) -> None:
+        """Commit an answer, then give it."""
+        stored = self._to_store(child, result)
+        if result.paused and child.pause_to is not None:
+            stored = dataclasses.replace(stored, artifact=self.store.put_artifact(child.pause_to))
+        key = self._over_limit_key(child.key) if result.status is Status.OVER_LIMIT else child.key
+        self.store.put(key, stored)
+        self.trained_epochs += max(_epochs_of(stored) - child.started_at, 0)
+        del self._children[child.key.digest]
+        evaluation = self._evaluation(stored)
+        self._answers.update(dict.fromkeys(child.tickets, evaluation))
+
+    def _to_store(self, child: _Child, result: ChildResult) -> StoredEvaluation:
+        if not result.paused and child.pause_to is not None:
+            child.pause_to.unlink(missing_ok=True)
+        last = {name: values[-1] for name, values in result.curve.items() if values and name != "train_loss"}
+        return StoredEvaluation(
+            status=result.status,
+            metrics={**child.known, **result.metrics, **last},
+            held_out=result.held_out,
+            curve=result.curve,
+            cost_seconds=result.seconds,
+            message=result.message,
+            traceback=result.traceback,
+            host=platform.node(),
+            versions=_versions(),
+        )
+
+    # --- lifecycle ---------------------------------------------------------------------------------
 
     def reset_repeats(self) -> None:
         """Start the seeds of repeated trainings anew."""
         self._repeats.clear()
+
+    def recall(self, encoding: Encoding, fidelity: int | None, evaluation: Evaluation) -> None:
+        """Count a training of an earlier process among the repeats."""
+        repeated = self.space.canonical(encoding), self._epochs(fidelity)
+        self._repeats[repeated] = self._repeats.get(repeated, 0) + 1
+
+    def close(self) -> None:
+        """Stop the workers, killing children in flight, and close the store."""
+        if "workers" in self.__dict__:
+            self.workers.close()
+            del self.__dict__["workers"]
+        self._jobs.clear()
+        self._children.clear()
+        if "store" in self.__dict__ and not isinstance(self._store, EvaluationStore):
+            self._finalize_store()
+            del self.__dict__["store"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave processes, open files and loaded data behind when copied to another process."""
+        live = ("workers", "store", "dataset", "_finalize_store", "_tickets")
+        state = {name: value for name, value in self.__dict__.items() if name not in live}
+        return {**state, "_children": {}, "_jobs": {}, "_answers": {}}
+
+
+def _remove_temporary(store: EvaluationStore, folder: tempfile.TemporaryDirectory[str]) -> None:
+    store.close()
+    folder.cleanup()
+
+
+def _result(completion: Completion[ChildResult]) -> ChildResult:
+    """Return what a worker answered, or why it could not."""
+    if completion.answer is not None:
+        return completion.answer
+    failure = completion.failure
+    if failure is None:
+        return ChildResult(Status.CRASHED, message="the worker gave no answer")
+    return ChildResult(
+        failure.status, seconds=completion.seconds, message=failure.message, traceback=failure.traceback
+    )
+
+
+def _epochs_of(stored: StoredEvaluation) -> int:
+    """Return how many epochs were completed."""
+    return len(stored.curve.get("train_seconds", ()))
+
+
+def _prefix(stored: StoredEvaluation, epochs: int) -> StoredEvaluation:
+    """Return what the same training would have answered after fewer epochs."""
+    curve = {name: values[:epochs] for name, values in stored.curve.items()}
+    last = {name: values[-1] for name, values in curve.items() if name != "train_loss"}
+    return dataclasses.replace(
+        stored,
+        status=Status.OK,
+        metrics={**stored.metrics, **last},
+        held_out={},
+        curve=curve,
+        cost_seconds=last["train_seconds"],
+        message="",
+        artifact=None,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("nas-gym", "torch", "numpy")}
+
+
+def _count(name: str, value: object, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgument(f"{name} must be an integer of at least {least}, got {value!r}.")
+    return value
+
+
+def _checked_device(device: str) -> str:
+    """Return a device that exists.
+
+    Raises:
+        InvalidArgument: it does not.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = "unknown"
+    if kind not in ("cpu", "cuda"):
+        raise InvalidArgument(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:<number>', got {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InvalidArgument(f"device is {device!r}, but this machine has no CUDA device; use 'cpu' or 'auto'.")
+    return device
+
+
+_SOURCE_FIELDS = {"dataset": "name", "image_size": "image_size", "subset": "subset", "split_seed": "split_seed"}
+_SOURCE_FIELDS["valid_share"] = "valid_share"
+_OWN_FIELDS = (
+    "evaluation_seed",
+    "workers",
+    "device",
+    "children_per_gpu",
+    "store",
+    "retries",
+    "builder",
+)
+
+
+def training_evaluator(
+    space: SearchSpace,
+    sizes: Mapping[str, Any] | None = None,
+    **settings: Any,  # noqa: ANN401 - checked against the fields below
+) -> TrainingEvaluator:
+    """Create a `TrainingEvaluator` from JSON scalars, as environments take them.
+
+    Args:
+        space: a search space that has a network builder.
+        sizes: keyword arguments of the network builder.
+        **settings: ``dataset``, ``image_size``, ``subset``, ``split_seed``, ``valid_share`` (see `Source`); the fields
+            of `Recipe` and `Limits`; ``latency`` (see `parse_latency`) and ``latency_batch``; ``resident_mb``; and
+            ``evaluation_seed``, ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``
+            (see `TrainingEvaluator`). What is None is left at its default.
+
+    Raises:
+        UnknownName: a setting that does not exist.
+        InvalidArgument: a value outside its range.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in given:
+        if name not in SETTINGS:
+            raise UnknownName("setting of the training", name, SETTINGS)
+    recipe = Recipe(**{name: given[name] for name in _field_names(Recipe) if name in given})
+    limits = Limits(**{name: given[name] for name in _field_names(Limits) if name in given})
+    source = Source(**{field: given[name] for name, field in _SOURCE_FIELDS.items() if name in given})
+    latency = None
+    if "latency" in given:
+        latency = parse_latency(given["latency"], _count("latency_batch", given.get("latency_batch", 1), 1))
+    own = {name: given[name] for name in _OWN_FIELDS if name in given}
+    resident = None if "resident_mb" not in given else 1e6 * given["resident_mb"]
+    return TrainingEvaluator(
+        space, source, recipe, sizes=sizes, limits=limits, latency=latency, resident_bytes=resident, **own
+    )
+
+
+def _field_names(kind: type[Recipe] | type[Limits]) -> tuple[str, ...]:
+    return tuple(inspect.signature(kind).parameters)
+
+
+SETTINGS: tuple[str, ...] = (
+    *_SOURCE_FIELDS,
+    *_field_names(Recipe),
+    *_field_names(Limits),
+    "latency",
+    "latency_batch",
+    "resident_mb",
+    *_OWN_FIELDS,
+)
+"""What `training_evaluator` takes besides space and sizes."""

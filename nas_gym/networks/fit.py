@@ -1,75 +1,35 @@
-"""One short training loop: the data on the device once, control back after every epoch.
+"""One training loop: control comes back after every epoch, and a training can be paused and continued exactly.
 
-Dimension letters: N images, C channels, H height, W width.
+Dimension letters: N images, B images of a batch, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_gym.datasets import Split
-from nas_gym.errors import InvalidArgument
+from nas_gym.networks.augmentation import AUGMENTATIONS
+from nas_gym.networks.checkpoint import load_checkpoint, save_checkpoint
+from nas_gym.networks.images import DeviceSplit
+from nas_gym.networks.operations import Dropout
+from nas_gym.networks.recipe import Recipe
+from nas_gym.networks.scores import Confusion
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: SGD with Nesterov momentum, learning rate falling to 0 along half a cosine.
-
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: images per update; the last, smaller batch of an epoch is used too.
-        learning_rate: initial learning rate.
-        momentum: Nesterov momentum.
-        weight_decay: L2 penalty on all parameters.
-    """
-
-    epochs: int = 6
-    batch_size: int = 50
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            InvalidArgument: a value outside its range.
-        """
-        for name, least in (("epochs", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise InvalidArgument(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        if not self.learning_rate > 0 or not 0 < self.momentum < 1 or not self.weight_decay >= 0:
-            raise InvalidArgument(
-                "learning_rate must be positive, momentum between 0 and 1 and weight_decay not negative; "
-                f"got {self.learning_rate}, {self.momentum}, {self.weight_decay}."
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class DeviceSplit:
-    """A split as tensors on one device: images float32 [N, C, H, W], labels int64 [N]."""
-
-    images: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, split: Split, device: str = "cpu") -> DeviceSplit:
-        """Copy a split to `device`."""
-        return cls(torch.as_tensor(split.images, device=device), torch.as_tensor(split.labels, device=device))
+class OutOfTime(RuntimeError):
+    """A training reached its deadline."""
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights anew from PyTorch's default distributions, with an explicit generator.
+    """Draw all weights anew from PyTorch's default distributions, with an explicit generator on the CPU.
 
     Convolutions and linear layers, biases included: uniform within 1 / sqrt(fan-in).
     """
@@ -78,54 +38,185 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
                 for parameter in layer.parameters(recurse=False):
-                    parameter.uniform_(-bound, bound, generator=generator)
+                    drawn = torch.empty_like(parameter, device="cpu").uniform_(-bound, bound, generator=generator)
+                    parameter.copy_(drawn)
 
 
-def fit(
-    model: nn.Module, data: DeviceSplit, recipe: Recipe, generator: torch.Generator, epochs: int | None = None
-) -> Iterator[float]:
-    """Train `model` in place, yielding the mean training loss after every epoch.
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type in which layers compute; "auto" is float32 on the CPU, else bfloat16 where the GPU has it."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
-    Args:
-        model: network from images to logits.
-        data: training images.
-        recipe: the schedule, always that of all `recipe.epochs`.
-        generator: of the order of the images, on the CPU.
-        epochs: stop after so many epochs of the schedule; all of them by default.
-    """
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=True,
-        fused=True,
+
+def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimiser == "adam":
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, weight_decay=decay, fused=True)
+    if recipe.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay)
+    momentum = recipe.momentum
+    return torch.optim.SGD(
+        parameters, lr=rate, momentum=momentum, weight_decay=decay, nesterov=momentum > 0, fused=True
     )
-    count = len(data.labels)
-    updates = recipe.epochs * math.ceil(count / recipe.batch_size)
-    update = 0
-    for _ in range(recipe.epochs if epochs is None else epochs):
-        model.train()
-        order = torch.randperm(count, generator=generator).to(data.labels.device)
-        total = torch.zeros((), device=data.labels.device)
-        for batch in order.split(recipe.batch_size):
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * update / updates))
-            loss = nn.functional.cross_entropy(model(data.images[batch]), data.labels[batch])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            total += loss.detach() * len(batch)
+
+
+class Fitting:
+    """A training in progress.
+
+    Attributes:
+        model: the network, trained in place.
+        epoch: epochs finished.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: DeviceSplit,
+        recipe: Recipe,
+        generator: torch.Generator,
+        learning_rate_factor: float = 1.0,
+    ) -> None:
+        """Prepare a training; nothing is computed yet.
+
+        Args:
+            model: network from images [B, C, H, W] to logits [B, K], on the device of the data.
+            data: training images.
+            recipe: the schedule, always that of all `recipe.epochs`.
+            generator: of the order of the images, on the CPU; it seeds augmentation and dropout too.
+            learning_rate_factor: multiplies every learning rate; for restarts.
+        """
+        self.model = model
+        self.data = data
+        self.recipe = recipe
+        self.epoch = 0
+        self._generator = generator
+        self._factor = learning_rate_factor
+        self._optimiser = make_optimiser(list(model.parameters()), recipe)
+        self._updates_per_epoch = math.ceil(len(data) / recipe.batch_size)
+        self._augmentations = [AUGMENTATIONS[name] for name in recipe.augmentations]
+        self._noise = self._noise_generator()
+        self._dtype = resolve_precision(recipe.precision, data.device)
+        self._scaler = torch.amp.GradScaler(data.device.type, enabled=self._dtype == torch.float16)
+        self._class_weights = class_weights(data.labels) if recipe.class_weights == "balanced" else None
+
+    def _noise_generator(self) -> torch.Generator | None:
+        """Return a generator on the device for augmentation and dropout, None where nothing draws from it.
+
+        The order of images must not depend on whether there is noise, and trainings without noise not on its seed.
+        """
+        layers = [layer for layer in self.model.modules() if isinstance(layer, Dropout) and layer.probability > 0]
+        if not layers and not self._augmentations:
+            return None
+        seed = int(torch.randint(2**62, (), generator=self._generator))
+        noise = torch.Generator(self.data.device).manual_seed(seed)
+        for layer in layers:
+            layer.generator = noise
+        return noise
+
+    def run_epoch(self, deadline: float = math.inf) -> float:
+        """Train one epoch and return the mean loss; NaN or infinite once the training has diverged.
+
+        Args:
+            deadline: `time.monotonic` moment after which no further batch begins.
+
+        Raises:
+            OutOfTime: the deadline came first.
+        """
+        self.model.train()
+        count = len(self.data)
+        order = torch.randperm(count, generator=self._generator)
+        total = torch.zeros((), device=self.data.device)
+        update = self.epoch * self._updates_per_epoch
+        for indices in order.split(self.recipe.batch_size):
+            if time.monotonic() >= deadline:
+                raise OutOfTime(f"the time was up in epoch {self.epoch + 1}")
+            self._set_learning_rate(update)
+            total += self._update(indices) * len(indices)
             update += 1
-        yield float(total) / count
+        self.epoch += 1
+        return float(total) / count
+
+    def _set_learning_rate(self, update: int) -> None:
+        rate = self.recipe.learning_rate_at(update, self._updates_per_epoch) * self._factor
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+
+    def _update(self, indices: Tensor) -> Tensor:
+        """Take one step and return the loss, detached."""
+        images = self.data.images(indices)
+        for augment in self._augmentations:
+            images = augment(images, self._noise)
+        labels = self.data.labels[indices.to(self.data.device, non_blocking=True)]
+        with self._autocast():
+            logits = self.model(images)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, self._class_weights, label_smoothing=self.recipe.label_smoothing
+        )
+        self._optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.detach()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self._dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.data.device.type, dtype=self._dtype)
+
+    def pause(self, path: Path, progress: dict[str, Any]) -> None:
+        """Write everything that `resume` needs into a file; `progress` holds JSON values of the caller."""
+        state = {"epoch": self.epoch, "scaler": self._scaler.state_dict(), "caller": progress}
+        save_checkpoint(path, self.model, self._optimiser, self._generators(), state)
+
+    def resume(self, path: Path) -> dict[str, Any]:
+        """Continue from a file of `pause`, bit by bit as if it had not been paused, and return its `progress`.
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another network.
+        """
+        state = load_checkpoint(path, self.model, self._optimiser, self._generators())
+        self.epoch = state["epoch"]
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        return state["caller"]
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"order": self._generator} | ({} if self._noise is None else {"noise": self._noise})
+
+
+def class_weights(labels: Tensor) -> Tensor:
+    """Return float32 [K]: the weight of a class is inverse to its frequency, 1 on average over the images."""
+    counts = torch.bincount(labels).float()
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
 @torch.inference_mode()
-def count_correct(model: nn.Module, data: DeviceSplit, batch_size: int = 1024) -> int:
-    """Return how many images `model` classifies correctly, in evaluation mode."""
+def confusion(
+    model: nn.Module,
+    data: DeviceSplit,
+    classes: int,
+    batch_size: int = 1024,
+    check: Callable[[], None] = lambda: None,
+) -> Confusion:
+    """Return the confusion matrix of `model` in evaluation mode, int64 [K, K].
+
+    Args:
+        model: network from images to logits.
+        data: images to classify.
+        classes: number of classes K.
+        batch_size: images at once; of no influence on the result.
+        check: called before every batch; may raise.
+    """
     model.eval()
-    correct = sum(
-        (model(images).argmax(1) == labels).sum()
-        for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True)
-    )
-    return int(correct)
+    found = torch.zeros(classes * classes, dtype=torch.int64, device=data.device)
+    for indices in torch.arange(len(data)).split(batch_size):
+        check()
+        answers = model(data.images(indices)).argmax(1)
+        labels = data.labels[indices.to(data.device)]
+        found += torch.bincount(labels * classes + answers, minlength=classes * classes)
+    return np.asarray(found.cpu()).reshape(classes, classes)

@@ -7,7 +7,7 @@ Dimension letters: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_gym.errors import InvalidArgument
-from nas_gym.networks.operations import REDUCTIONS, ReLUConvBN
+from nas_gym.networks.operations import REDUCTIONS, Dropout, ReLUConvBN
 from nas_gym.search_spaces.nas_bench_201 import NODES, Cell
 
 
@@ -89,38 +89,80 @@ class CellModule(nn.Module):
         return values[-1]
 
 
-def build(cell: Cell, input_shape: tuple[int, int, int], classes: int, skeleton: Skeleton | None = None) -> nn.Module:
+LARGEST_UNREDUCED = 64
+"""Images above this size, in pixels, are halved by the stem until they are not."""
+
+
+def stem(channels_in: int, channels: int, size: tuple[int, int]) -> tuple[nn.Module, tuple[int, int]]:
+    """Return the first layers and the (H, W) of what they put out.
+
+    Up to 64 pixels it is the official 3x3 convolution with batch normalisation. Above, convolutions with stride 2,
+    batch normalisation and ReLU come before it until the larger side is at most 64, as is usual for ImageNet.
+    """
+    layers: list[nn.Module] = []
+    height, width = size
+    while max(height, width) > LARGEST_UNREDUCED:
+        layers += [
+            nn.Conv2d(channels_in, channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
+        channels_in, height, width = channels, -(-height // 2), -(-width // 2)
+    layers += [nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)]
+    return nn.Sequential(*layers), (height, width)
+
+
+def _check_reductions(size: tuple[int, int], skeleton: Skeleton) -> None:
+    """Check that an image of (H, W) behind the stem can be halved between the stages.
+
+    Raises:
+        InvalidArgument: it is too small or not evenly divisible.
+    """
+    smallest = 2 ** (skeleton.stages - 1)
+    shape = f"images of {size[0]}x{size[1]} (behind the stem)"
+    if min(size) < smallest:
+        raise InvalidArgument(
+            f"{shape} are too small for {skeleton.stages} stages: "
+            f"at least {smallest}x{smallest} is needed, or fewer stages."
+        )
+    if skeleton.reduction == "residual" and any(side % smallest for side in size):
+        raise InvalidArgument(
+            f"{shape} cannot be halved {skeleton.stages - 1} times by the residual reduction: sizes must be multiples "
+            f"of {smallest}. Use reduction='pooling', fewer stages, or resize with image_size."
+        )
+
+
+def build(
+    cell: Cell,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    skeleton: Skeleton | Mapping[str, Any] | None = None,
+    dropout: float = 0.0,
+) -> nn.Module:
     """Return the classifier of a cell: images [N, *input_shape] -> logits [N, classes].
 
     Args:
         cell: the cell.
         input_shape: (C, H, W) of an image.
         classes: number of classes.
-        skeleton: sizes around the cell, the official ones by default.
+        skeleton: sizes around the cell or their fields, the official ones by default.
+        dropout: probability of dropping a feature before the classifier; the official network has none.
 
     Raises:
         InvalidArgument: the image is too small for the number of reductions, or cannot be halved evenly.
     """
-    skeleton = skeleton or Skeleton()
-    smallest = 2 ** (skeleton.stages - 1)
-    if min(input_shape[1:]) < smallest:
-        raise InvalidArgument(
-            f"images of {input_shape[1]}x{input_shape[2]} are too small for {skeleton.stages} stages: "
-            f"at least {smallest}x{smallest} is needed, or fewer stages."
-        )
-    if skeleton.reduction == "residual" and any(size % smallest for size in input_shape[1:]):
-        raise InvalidArgument(
-            f"images of {input_shape[1]}x{input_shape[2]} cannot be halved {skeleton.stages - 1} times by the residual "
-            f"reduction: sizes must be multiples of {smallest}. Use reduction='pooling' or fewer stages."
-        )
+    if not isinstance(skeleton, Skeleton):
+        skeleton = Skeleton(**(skeleton or {}))
     channels = skeleton.channels
-    layers: list[nn.Module] = [
-        nn.Sequential(nn.Conv2d(input_shape[0], channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-    ]
+    first, size = stem(input_shape[0], channels, (input_shape[1], input_shape[2]))
+    _check_reductions(size, skeleton)
+    layers: list[nn.Module] = [first]
     for stage in range(skeleton.stages):
         if stage:
             layers.append(REDUCTIONS[skeleton.reduction](channels, 2 * channels))
             channels *= 2
         layers.extend(CellModule(cell, channels) for _ in range(skeleton.cells_per_stage))
-    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
-    return nn.Sequential(*layers)
+    layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if dropout:
+        layers.append(Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(channels, classes))

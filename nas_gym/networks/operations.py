@@ -56,6 +56,29 @@ class PoolingReduction(nn.Sequential):
         )
 
 
+class Dropout(nn.Module):
+    """Drops features at random in training mode, from an explicit generator: [N, ...] -> [N, ...].
+
+    Attributes:
+        probability: of dropping a feature; the others are scaled up.
+        generator: set by whoever trains the network; without one, PyTorch's global generator is used.
+    """
+
+    def __init__(self, probability: float) -> None:
+        """Create the layer."""
+        super().__init__()
+        self.probability = probability
+        self.generator: torch.Generator | None = None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Drop features when training."""
+        if not self.training or self.probability == 0:
+            return features
+        kept = 1 - self.probability
+        mask = torch.empty_like(features).bernoulli_(kept, generator=self.generator)
+        return features * mask / kept
+
+
 REDUCTIONS: dict[str, Callable[[int, int], nn.Module]] = {"residual": ResidualReduction, "pooling": PoolingReduction}
 """Blocks between stages, by the name that a recipe records."""
 
@@ -68,10 +91,21 @@ class Complexity:
         parameters: number of trainable parameters.
         multiply_adds: multiply-adds of the convolutions and of the linear layers, plus the linear bias; nothing
             else. NATS-Bench prints this number, in millions, as FLOPs.
+        activations: numbers that all layers put out for one image, which training keeps for the backward pass.
     """
 
     parameters: int
     multiply_adds: int
+    activations: int = 0
+
+    def training_bytes(self, batch_size: int, optimiser_slots: int) -> int:
+        """Estimate the memory of training in float32: weights, gradients, optimiser and activations.
+
+        Args:
+            batch_size: images per update.
+            optimiser_slots: numbers that the optimiser keeps per parameter.
+        """
+        return 4 * (self.parameters * (2 + optimiser_slots) + self.activations * batch_size)
 
 
 def complexity(module: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
@@ -80,9 +114,11 @@ def complexity(module: nn.Module, input_shape: tuple[int, int, int]) -> Complexi
     The module may live on the ``meta`` device, where nothing is computed.
     """
     total = 0
+    activations = 0
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
+        nonlocal total, activations
+        activations += output[0].numel() if isinstance(output, Tensor) else 0
         if isinstance(layer, nn.Conv2d):
             height, width = layer.kernel_size
             inputs_per_output = layer.in_channels // layer.groups * height * width
@@ -90,8 +126,8 @@ def complexity(module: nn.Module, input_shape: tuple[int, int, int]) -> Complexi
         elif isinstance(layer, nn.Linear):
             total += layer.in_features * layer.out_features + (layer.out_features if layer.bias is not None else 0)
 
-    counted = (nn.Conv2d, nn.Linear)
-    hooks = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, counted)]
+    leaves = [layer for layer in module.modules() if next(layer.children(), None) is None]
+    hooks = [layer.register_forward_hook(count) for layer in leaves]
     was_training = module.training
     try:
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
@@ -101,4 +137,4 @@ def complexity(module: nn.Module, input_shape: tuple[int, int, int]) -> Complexi
         module.train(was_training)
         for hook in hooks:
             hook.remove()
-    return Complexity(sum(parameter.numel() for parameter in module.parameters()), total)
+    return Complexity(sum(parameter.numel() for parameter in module.parameters()), total, activations)

@@ -6,6 +6,7 @@ Dimension letters: N sub-environments, L = `space.max_length`, C = `space.max_ch
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -137,6 +138,11 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         self.observation_space = problem.observation_space
         self._free_mask = np.ones(self.space.max_choices, np.int8)
 
+    def close(self) -> None:
+        """Release what the evaluator holds: worker processes, files."""
+        self.evaluator.close()
+        super().close()
+
     def _finish(self, encoding: Encoding, fidelity: int | None) -> tuple[float, Info]:
         """Evaluate a complete architecture; return its reward and the final info.
 
@@ -213,6 +219,14 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         self.single_observation_space = problem.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+
+    def close_extras(self, **_: Any) -> None:  # noqa: ANN401 - Gymnasium's signature
+        """Release what the evaluator holds: worker processes, files."""
+        self.evaluator.close()
+
+    def wrap_evaluator(self, wrap: Callable[[Evaluator], Evaluator]) -> None:
+        """Put a decorator around the evaluator, for all episodes that end from now on."""
+        self.evaluator = self.problem.evaluator = wrap(self.evaluator)
 
     def _checked_actions(self, actions: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the actions as int64 [N].

@@ -16,8 +16,8 @@ from gymnasium.vector import AutoresetMode
 
 from nas_gym.envs.core.base import Info, NASEnv, NASVectorEnv, Problem
 from nas_gym.envs.core.mechanics import EpisodeState, info_columns
-from nas_gym.errors import EpisodeOver, InvalidArgument
-from nas_gym.evaluators.core import Evaluator
+from nas_gym.errors import BudgetExhausted, EpisodeOver, InvalidArgument
+from nas_gym.evaluators.core import STATUS_LABELS, Evaluation, Evaluations, Evaluator, Status
 from nas_gym.objectives import Objective
 from nas_gym.search_spaces.core import Batch, Encoding, Lengths, Prefixes, SearchSpace
 
@@ -176,6 +176,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._tracker = self.problem.observation.track_batch(num_envs)
         self._common_length: int | None = None
         self._begun = False
+        self._waiting: dict[int, int] = {}
+        self._finished: list[tuple[int, Evaluation]] = []
 
     # --- reset -------------------------------------------------------------------------------------
 
@@ -215,9 +217,11 @@ class ConstructionVectorEnv(NASVectorEnv):
 
     def _checked_reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 - whatever the caller passes
         if mask is None:
-            return np.ones(self.num_envs, np.bool_)
+            mask = np.ones(self.num_envs, np.bool_)
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
             raise InvalidArgument(f"reset_mask must be a boolean array of shape ({self.num_envs},), got {mask!r}.")
+        if waiting := [row for row in self.waiting if mask[row]]:
+            raise InvalidArgument(f"the sub-environments {waiting} wait for an evaluation; collect() it before a reset.")
         if not mask.any():
             raise InvalidArgument("reset_mask selects no sub-environment; at least one must be True.")
         if not self._begun and not mask.all():
@@ -250,6 +254,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         choices = self._checked_actions(actions)
         if not self._begun:
             raise EpisodeOver("the episodes were not begun; call reset() first.")
+        if self.waiting:
+            raise EpisodeOver(f"the sub-environments {self.waiting} wait for an evaluation; call collect() first.")
         was_over = self._over.copy()
         resting = int(np.count_nonzero(was_over))
         if resting and self.autoreset_mode is AutoresetMode.SAME_STEP:
@@ -378,6 +384,109 @@ class ConstructionVectorEnv(NASVectorEnv):
 
     def _observe(self) -> npt.NDArray[Any]:
         return self._tracker.observe(self._prefixes, self._lengths)
+
+    # --- without a barrier -------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> list[int]:
+        """Sub-environments whose architecture is complete and whose outcome was not collected yet."""
+        return sorted({*self._waiting.values(), *(row for row, _ in self._finished)})
+
+    def advance(self, actions: npt.ArrayLike) -> tuple[npt.NDArray[Any], Info]:
+        """Take one decision in every sub-environment that is neither over nor waiting; wait for no evaluation.
+
+        Architectures that are complete are submitted to the evaluator; `collect` returns their outcomes. This is
+        `step` without its barrier: episodes that go on need not wait for the slowest evaluation.
+
+        Returns:
+            Observations and info with the masks.
+
+        Raises:
+            InvalidArgument: the autoreset mode is not "Disabled".
+            InvalidAction: `actions` are not N integers inside the action space.
+            EpisodeOver: nothing was reset yet.
+            BudgetExhausted: no query is left for an architecture that is complete.
+        """
+        choices = self._checked_actions(actions)
+        if self.autoreset_mode is not AutoresetMode.DISABLED:
+            raise InvalidArgument("advance() needs a vector environment made with autoreset_mode='Disabled'.")
+        if not self._begun:
+            raise EpisodeOver("the episodes were not begun; call reset() first.")
+        was_over = self._over.copy()
+        ended, invalid = self._advance(choices, was_over)
+        self.counter.environment_steps += self.num_envs - int(np.count_nonzero(was_over))
+        self._over |= ended
+        try:
+            for row in np.flatnonzero(ended).tolist():
+                self._submit(row, bool(invalid[row]))
+        finally:
+            self._refresh_masks()
+        info = {"action_mask": self._masks.view(np.int8).copy(), "_action_mask": np.ones(self.num_envs, np.bool_)}
+        return self._observe(), info
+
+    def _submit(self, row: int, invalid: bool) -> None:
+        """Ask for the evaluation of a complete architecture, or note that an illegal action ended the episode."""
+        remaining = self.counter.remaining
+        if remaining is not None and remaining <= len(self._waiting) + len(self._finished):
+            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.")
+        fidelity = int(self._fidelities[row]) if self._fidelities[row] >= 0 else None
+        if invalid:
+            metrics = dict.fromkeys(self.evaluator.search_metrics, float("nan"))
+            cost = self.evaluator.mean_cost(fidelity)
+            self._finished.append((row, Evaluation(Status.INVALID_ACTION, metrics, cost)))
+        else:
+            self._waiting[self.evaluator.submit(self._encoding(row), fidelity)] = row
+
+    def _encoding(self, row: int) -> Encoding:
+        return tuple(self._prefixes[row, : self._lengths[row]].tolist())
+
+    def collect(
+        self, timeout: float | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], Info]:
+        """Return the outcomes of submitted architectures, in the order of their completion.
+
+        Args:
+            timeout: seconds to wait for the first one; None = as long as it takes.
+
+        Returns:
+            What `step` returns. The final infos, rewards and ``info["_encoding"]`` belong to the sub-environments
+            whose outcome came now; ``info["completion_order"]`` lists them, first completed first. Those that are
+            still waiting are not terminated.
+        """
+        if not self._finished:
+            answers = self.evaluator.collect(timeout)
+            self._finished = [(self._waiting.pop(ticket), answer) for ticket, answer in answers]
+        finished, self._finished = self._finished, []
+        rewards = np.zeros(self.num_envs)
+        info: Info = {}
+        if finished:
+            for row, evaluation in finished:
+                invalid = evaluation.status is Status.INVALID_ACTION
+                self.counter.record_one(self._encoding(row), evaluation.cost_seconds, invalid)
+                rewards[row] = self.objective.one(evaluation)
+            info = self._collected_info(finished)
+        info["action_mask"] = self._masks.view(np.int8).copy()
+        info["_action_mask"] = np.ones(self.num_envs, np.bool_)
+        terminated = self._over.copy()
+        terminated[self.waiting] = False
+        return self._observe(), rewards, terminated, np.zeros(self.num_envs, np.bool_), info
+
+    def _collected_info(self, finished: Sequence[tuple[int, Evaluation]]) -> Info:
+        """Lay out the final infos of some sub-environments."""
+        rows = [row for row, _ in finished]
+        answers = Evaluations.of([evaluation for _, evaluation in finished], self.evaluator.search_metrics)
+        encodings = np.empty(len(rows), dtype=object)
+        for position, row in enumerate(rows):
+            encodings[position] = self._encoding(row)
+        columns: Info = {
+            "encoding": encodings,
+            "status": STATUS_LABELS.take(answers.status),
+            "metrics": dict(answers.metrics),
+            "cost_seconds": answers.cost_seconds,
+        }
+        if answers.messages:
+            columns["message"] = dict(answers.messages)
+        return info_columns(columns, np.array(rows), self.num_envs) | {"completion_order": rows}
 
     # --- views -------------------------------------------------------------------------------------
 

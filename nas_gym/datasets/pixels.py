@@ -1,0 +1,33 @@
+"""What is done to arrays of pixels: statistics and resizing.
+
+Dimension letters: N images, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+STATISTICS_BYTES = 2**30
+"""Mean and deviation of more than this are those of evenly spaced images, so that they take seconds at any size."""
+
+
+def mean_and_deviation(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation of every channel of [N, H, W, C], exact and independent of the order.
+
+    Returns:
+        Two tuples of length C; the deviation of a constant channel is 1.0.
+    """
+    stride = max(1, -(-images.nbytes // STATISTICS_BYTES))
+    step = max(1, 2**24 // images[0].nbytes) * stride
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), step):
+        chunk = images[start : start + step : stride]
+        for channel in range(images.shape[-1]):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    values = np.arange(256)
+    total = counts.sum(1)
+    mean = counts @ values / total
+    deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
+    constant = (counts > 0).sum(1) == 1
+    return tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist())
