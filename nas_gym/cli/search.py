@@ -1,13 +1,15 @@
-"""``nas-gym search``: one agent, one environment, one budget, one run directory."""
+"""``nas-gym search``: one agent, one environment, one budget, one run directory; and its resumption."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import platform
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -25,13 +27,16 @@ from rich.text import Text
 import nas_agents
 from nas_agents import Evaluated, RunResult, Sink
 from nas_benchmarks.figures import draw_search
-from nas_benchmarks.records import EvaluationWriter, RunDirectory
+from nas_benchmarks.records import EvaluationWriter, Row, RunDirectory, recorded
 from nas_gym import __version__
 from nas_gym.cli.console import errors, key_values, output
+from nas_gym.cli.estimate import print_estimate
 from nas_gym.envs.core.base import NASVectorEnv
-from nas_gym.errors import InvalidArgument, MissingExtra, UnknownName
-from nas_gym.evaluators.core import Queries
+from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, UnknownName
+from nas_gym.evaluators.core import Queries, Status, stream_key
+from nas_gym.evaluators.decorators import Replayed
 from nas_gym.registration import ENVIRONMENTS
+from nas_gym.registry import resolve
 from nas_gym.search_spaces.core import Batch, Encoding
 
 REASONS = {
@@ -52,11 +57,25 @@ def search(
     max_seconds: Annotated[float | None, typer.Option(help="Begin no new batch after so many seconds.")] = None,
     env_arg: Annotated[list[str] | None, typer.Option(help="Argument of the environment, key=value.")] = None,
     agent_arg: Annotated[list[str] | None, typer.Option(help="Setting of the agent, key=value.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Keep so many children in training at once, without waiting for the slowest.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the search of this run directory.")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Train three children for one epoch each and say what a search costs.")
+    ] = False,
 ) -> None:
     """Search for an architecture.
 
-    Example: nas-gym search --env NAS-Cell-v0 --agent evolution --agent-arg preset=nats_bench --budget 500
+    Examples: nas-gym search --env NAS-Cell-v0 --agent evolution --agent-arg preset=nats_bench --budget 500
+
+    nas-gym search --env NAS-Cell-Train-v0 --env-arg dataset=photos/ --env-arg image_size=64 --workers 2 --budget 100
+
+    nas-gym search --resume runs/my-run
     """
+    if resume is not None:
+        _continue(resume)
+        return
     settings = Settings(
         env,
         agent,
@@ -65,12 +84,66 @@ def search(
         max_seconds,
         key_values("--env-arg", env_arg or []),
         key_values("--agent-arg", agent_arg or []),
+        workers,
     )
-    envs, searcher = settings.make()
-    directory = RunDirectory(out or settings.default_out(), settings.provenance(envs))
-    writer = EvaluationWriter(directory.path / "evaluations.jsonl", envs.space, envs.counter.repeat_query)
+    if estimate:
+        print_estimate(settings)
+        return
+    path = out or settings.default_out()
+    envs, searcher = settings.make(path)
     try:
-        result = _run(settings, envs, searcher, writer)
+        _search(settings, envs, searcher, RunDirectory.create(path, settings.provenance(envs)))
+    finally:
+        envs.close()
+
+
+def _continue(path: Path) -> None:
+    """Go on with the search of a run directory; print the summary of one that is finished.
+
+    Raises:
+        ResumeError: the directory is no run, or the search takes another course than its record.
+    """
+    directory = RunDirectory.existing(path)
+    config = directory.read_json("config.json") or {}
+    try:
+        settings = Settings(**{field.name: config[field.name] for field in fields(Settings)})
+    except (KeyError, TypeError) as error:
+        raise ResumeError(f"{path / 'config.json'} does not describe a search: {error}.") from error
+    summary = directory.read_json("summary.json")
+    if summary is not None and summary.get("ended") not in ("interrupted", "time"):
+        print_summary(summary)
+        output.print(f"Run directory: {path} (finished before)", highlight=False, markup=False, soft_wrap=True)
+        return
+    rows = directory.rows()
+    envs, searcher = settings.make(path, len(rows))
+    try:
+        _search(settings, envs, searcher, directory, rows)
+    finally:
+        envs.close()
+
+
+def _search(
+    settings: Settings,
+    envs: NASVectorEnv,
+    searcher: nas_agents.Agent,
+    directory: RunDirectory,
+    rows: Sequence[Row] = (),
+) -> None:
+    """Search, write the summary and the figure, print.
+
+    Args:
+        settings: what was asked for.
+        envs: the environments.
+        searcher: the agent.
+        directory: where everything is written.
+        rows: queries of an earlier process, which are replayed first.
+    """
+    if rows:
+        envs.wrap_evaluator(functools.partial(Replayed, record=recorded(rows)))
+    evaluations = directory.path / "evaluations.jsonl"
+    writer = EvaluationWriter(evaluations, envs.space, envs.counter.repeat_query, rows)
+    try:
+        result = _run(settings, envs, searcher, writer, rows)
     finally:
         writer.close()
     summary = summarise(settings, envs, writer, result)
@@ -79,6 +152,7 @@ def search(
     print_summary(summary)
     output.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
     if result.reason == "interrupted":
+        output.print(f"Continue with: nas-gym search --resume {directory.path}", highlight=False, markup=False)
         raise typer.Exit(130)
 
 
@@ -94,6 +168,7 @@ class Settings:
         max_seconds: time limit, None = none.
         env_args: keyword arguments of the environment.
         agent_args: fields of the agent's configuration.
+        workers: children in training at once without a barrier; None = batches with one.
     """
 
     env: str
@@ -103,6 +178,7 @@ class Settings:
     max_seconds: float | None
     env_args: Mapping[str, Any]
     agent_args: Mapping[str, Any]
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         """Check what the command line cannot.
@@ -113,18 +189,28 @@ class Settings:
         """
         if self.env not in ENVIRONMENTS and ":" not in self.env:
             raise UnknownName("environment", self.env, ENVIRONMENTS)
+        for name in ("budget", "seed"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
+                raise InvalidArgument(f"{name} must be an integer, got {getattr(self, name)!r}.")
         if self.budget < 1:
             raise InvalidArgument(f"--budget must be at least 1 query, got {self.budget}.")
         if self.seed < 0:
             raise InvalidArgument(f"--seed must not be negative, got {self.seed}.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise InvalidArgument(f"--max-seconds must be positive, got {self.max_seconds}.")
+        if self.workers is not None and self.workers < 1:
+            raise InvalidArgument(f"--workers must be at least 1, got {self.workers}.")
         for name in ("num_envs", "autoreset_mode", "render_mode"):
             if name in self.env_args:
                 raise InvalidArgument(f"--env-arg {name} is set by the search; leave it out.")
 
-    def make(self) -> tuple[NASVectorEnv, nas_agents.Agent]:
+    def make(self, path: Path, rows_before: int = 0) -> tuple[NASVectorEnv, nas_agents.Agent]:
         """Create the environments and the agent.
+
+        Args:
+            path: the run directory, where evaluations that really train keep their store by default.
+            rows_before: queries of an earlier process. Without a barrier their order cannot be repeated, so the
+                agent draws on from another point of its random numbers.
 
         Raises:
             UnknownName: an unknown agent, setting, table, metric, ...
@@ -132,19 +218,35 @@ class Settings:
         """
         agent = nas_agents.AGENTS[self.agent]
         config = nas_agents.make_config(agent, **self.agent_args)
+        num_envs = min(config.batch_size, self.budget) if self.workers is None else self.workers
         try:
             envs = gymnasium.make_vec(
                 self.env,
-                num_envs=min(config.batch_size, self.budget),
+                num_envs=num_envs,
                 vectorization_mode="vector_entry_point",
                 autoreset_mode="Disabled",
-                **self.env_args,
+                **{**self._default_env_args(path), **self.env_args},
             ).unwrapped
         except TypeError as error:
             raise InvalidArgument(f"{self.env} refuses the arguments {dict(self.env_args)}: {error}.") from error
         if not isinstance(envs, NASVectorEnv):
             raise InvalidArgument(f"{self.env} is not a vector environment of nas-gym.")
-        return envs, agent(envs, self.seed, config)
+        seed = self.seed
+        if self.workers is not None and rows_before:
+            seed = stream_key(self.seed, "resumed", rows_before)
+        return envs, agent(envs, seed, config)
+
+    def _default_env_args(self, path: Path) -> dict[str, Any]:
+        """Return arguments that follow from the search, for environments that take them."""
+        if self.env not in ENVIRONMENTS:
+            return {}
+        takes = inspect.signature(resolve(ENVIRONMENTS[self.env].vector_entry_point)).parameters
+        if self.env_args.get("evaluator", "training") != "training":
+            return {}
+        found: dict[str, Any] = {"store": str(path / "store.sqlite")} if "store" in takes else {}
+        if self.workers is not None and "workers" in takes:
+            found["workers"] = self.workers
+        return found
 
     def default_out(self) -> Path:
         """Return ``runs/<time>-<env>-<agent>-<seed>``."""
@@ -195,8 +297,13 @@ class Interruption(Sink):
 
     def __init__(self) -> None:
         """Start without a wish to stop."""
-        self.wanted = False
+        self._wanted = False
         self._before: Any = None
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._wanted
 
     def __enter__(self) -> Interruption:
         """Take over Ctrl-C, where this thread may."""
@@ -210,17 +317,18 @@ class Interruption(Sink):
             signal.signal(signal.SIGINT, self._before)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.wanted:
+        if self._wanted:
             raise KeyboardInterrupt
-        self.wanted = True
-
-    def on_episodes(self, evaluated: Evaluated) -> None:
-        """Stop if wanted; the rows are written, since this sink comes last."""
-        if self.wanted:
-            raise KeyboardInterrupt
+        self._wanted = True
 
 
-def _run(settings: Settings, envs: NASVectorEnv, searcher: nas_agents.Agent, writer: EvaluationWriter) -> RunResult:
+def _run(
+    settings: Settings,
+    envs: NASVectorEnv,
+    searcher: nas_agents.Agent,
+    writer: EvaluationWriter,
+    rows: Sequence[Row],
+) -> RunResult:
     """Search with a progress bar; an interruption is a result like any other."""
     columns = (
         TextColumn("{task.description}"),
@@ -233,10 +341,15 @@ def _run(settings: Settings, envs: NASVectorEnv, searcher: nas_agents.Agent, wri
     progress.add_task(settings.agent, total=settings.budget, best="")
     shown = ProgressSink(progress, writer)
     interruption = Interruption()
+    sinks = (writer, shown, interruption)
     with Live(get_renderable=shown.__rich__, console=output, refresh_per_second=8), interruption:
         try:
-            sinks = (writer, shown, interruption)
-            return nas_agents.run(searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds)
+            if settings.workers is None:
+                return nas_agents.run(searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds)
+            taught = [(tuple(row["encoding"]), row["status"] == Status.INVALID_ACTION.label) for row in rows]
+            return nas_agents.run_without_barrier(
+                searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds, taught
+            )
         except KeyboardInterrupt:
             return RunResult("interrupted", envs.counter.usage())
 
@@ -258,14 +371,20 @@ def summarise(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, 
         "best": None,
     }
     if writer.best_encoding is not None:
-        summary["best"] = _describe(envs, writer.best_encoding, writer.best_reward)
+        summary["best"] = _describe(envs, writer.best_encoding, writer.best_reward, result.reason)
     return summary
 
 
-def _describe(envs: NASVectorEnv, encoding: Encoding, reward: float | None) -> dict[str, Any]:
+def _describe(envs: NASVectorEnv, encoding: Encoding, reward: float | None, reason: str) -> dict[str, Any]:
     evaluator = envs.evaluator
     standing = evaluator.standing(encoding)
-    report = evaluator.report(encoding)
+    report = {}
+    # Without a table the report is one more training, which nobody who interrupts wants to wait for.
+    if standing is not None or reason != "interrupted":
+        try:
+            report = evaluator.report(encoding)
+        except KeyboardInterrupt:
+            report = {}
     described: dict[str, Any] = {
         "architecture": envs.space.to_string(encoding),
         "encoding": list(encoding),
@@ -295,7 +414,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         _add_standing(table, best["standing"])
     table.add_row("Queries", f"{summary['queries']:,} of {summary['budget']:,} ({REASONS[summary['ended']]})")
     table.add_row("Unique architectures", f"{summary['unique_architectures']:,}")
-    table.add_row("Simulated training", f"{summary['simulated_seconds']:,.0f} s")
+    table.add_row("Cost of the trainings", f"{summary['simulated_seconds']:,.0f} s")
     table.add_row("Wall time", f"{summary['wall_seconds']:.1f} s")
     output.print(table)
 
@@ -313,6 +432,8 @@ def _add_standing(table: Table, standing: Mapping[str, Any] | None) -> None:
 def _with_unit(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{value:.4f}"
+    if unit == "bytes":
+        return f"{value / 1e6:,.1f} MB"
     return f"{value:,.0f}" if unit == "count" else f"{value:,.3f}"
 
 

@@ -234,6 +234,7 @@ class ChildWorker:
         deadline = time.monotonic() + self.task.limits.deadline_seconds
         child = ChildTraining(self, job.encoding, job.seed, deadline, curve)
         started_at = child.resume(job.resume_from) if job.resume_from is not None else 0.0
+        measured["build_seconds"] = watch.seconds
         child.run(job.epochs, watch, started_at)
         seconds = watch.seconds
         if job.pause_to is not None:

@@ -1,0 +1,121 @@
+"""What a search by real training will cost, from three children trained for one epoch each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from nas_gym.evaluators.child import Inspection
+from nas_gym.evaluators.core import Queries, Status, stream_key
+from nas_gym.evaluators.limits import Limits
+from nas_gym.evaluators.training import TrainingEvaluator
+from nas_gym.search_spaces.core import Encoding
+
+_CHILDREN = 3
+_INSPECTED = 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        start_seconds: wall seconds until the workers are ready: imports, data.
+        seconds_per_child: mean wall seconds of a full training with all workers busy; NaN when all samples failed.
+        slowest_seconds: the same for the slowest sample.
+        epochs: epochs of a full training.
+        peak_memory_bytes: most memory that a sample took.
+        workers: children in training at once.
+        over_limit: share of the search space over each limit, of a uniform sample; 0 where nothing was over.
+        failures: why samples failed.
+    """
+
+    start_seconds: float
+    seconds_per_child: float
+    slowest_seconds: float
+    epochs: int
+    peak_memory_bytes: float
+    workers: int
+    over_limit: Mapping[str, float]
+    failures: tuple[str, ...]
+
+    def total_seconds(self, queries: int) -> float:
+        """Return the wall seconds of a search whose queries are all different, the final report included.
+
+        Refused children cost nothing; the limit that refuses most is taken for all of them.
+        """
+        trained = queries * (1 - max(self.over_limit.values(), default=0.0))
+        return self.start_seconds + trained * self.seconds_per_child / self.workers + self.seconds_per_child
+
+
+def estimate(evaluator: TrainingEvaluator, rng: np.random.Generator) -> Estimate:
+    """Train three random children for one epoch each and inspect 200 more without training them.
+
+    Args:
+        evaluator: the evaluator of the search to come, with an empty store of its own.
+        rng: draws the architectures.
+
+    Raises:
+        DatasetError: the data cannot be loaded.
+        WorkerError: no worker can be started.
+    """
+    space = evaluator.space
+    started = time.perf_counter()
+    evaluator.workers.warm_up()
+    start_seconds = time.perf_counter() - started
+    shares, sampled = _inspect(evaluator, rng)
+    busy_before = evaluator.workers.busy_seconds
+    answers = evaluator.evaluate(Queries.of(space, sampled, fidelity=1))
+    busy = evaluator.workers.busy_seconds - busy_before
+    seconds, failures, processor = [], [], 0.0
+    for index, encoding in enumerate(sampled):
+        answer = answers.row(index)
+        if answer.status is not Status.OK:
+            failures.append(f"{space.to_string(encoding)}: {answer.status.label}, {answer.message}")
+            continue
+        key = evaluator.key(encoding, 1, stream_key(evaluator.evaluation_seed, encoding, 0))
+        stored = evaluator.store.get(key)
+        build = 0.0 if stored is None else stored.metrics.get("build_seconds", 0.0)
+        processor += answer.cost_seconds
+        seconds.append(build + evaluator.recipe.epochs * (answer.metrics["train_seconds"] - build))
+    # Processor seconds become wall seconds by what the samples took of both.
+    factor = busy / processor if processor and len(set(sampled)) == _CHILDREN and not failures else 1.0
+    return Estimate(
+        start_seconds=start_seconds,
+        seconds_per_child=factor * float(np.mean(seconds)) if seconds else math.nan,
+        slowest_seconds=factor * max(seconds, default=math.nan),
+        epochs=evaluator.recipe.epochs,
+        peak_memory_bytes=float(np.nanmax(answers.metrics["peak_memory_bytes"])) if seconds else math.nan,
+        workers=evaluator.slots,
+        over_limit=shares,
+        failures=tuple(failures),
+    )
+
+
+def _inspect(evaluator: TrainingEvaluator, rng: np.random.Generator) -> tuple[dict[str, float], list[Encoding]]:
+    """Return the share of the space over each limit on the size, and three architectures within all of them.
+
+    Nothing is trained or timed, so the latency is left out.
+    """
+    bounded = ("max_parameters", "max_multiply_adds", "max_memory_mb")
+    wanted = {name: value for name, value in asdict(evaluator.limits).items() if value is not None and name in bounded}
+    space, workers = evaluator.space, evaluator.workers
+    drawn = [space.canonical(space.sample(rng)) for _ in range(_INSPECTED if wanted else _CHILDREN)]
+    if not wanted:
+        return {}, drawn
+    encodings = {workers.submit(Inspection(encoding)): encoding for encoding in drawn}
+    over = dict.fromkeys(wanted, 0)
+    within: list[Encoding] = []
+    while completions := workers.collect():
+        for completion in completions:
+            metrics = {} if completion.answer is None else completion.answer.metrics
+            exceeded = [name for name, value in wanted.items() if Limits(**{name: value}).exceeded(metrics)]
+            for name in exceeded:
+                over[name] += 1
+            if not exceeded:
+                within.append(encodings[completion.ticket])
+    return {name: count / _INSPECTED for name, count in over.items()}, (within or drawn)[:_CHILDREN]
