@@ -30,8 +30,8 @@ class AsynchronousEnvs(Envs, Protocol):
         """Sub-environments whose outcome was not collected yet."""
         ...
 
-    def advance(self, actions: Any) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
-        """Take one decision in every sub-environment without waiting for evaluations."""
+    def advance(self, actions: Any, rows: Any = None) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
+        """Take one decision in some sub-environments without waiting for evaluations."""
         ...
 
     def collect(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -146,7 +146,7 @@ class _Loop:
             episode.actions.append(action)
             actions = np.zeros(self.envs.num_envs, np.int64)
             actions[row] = action
-            observations, info = self.envs.advance(actions)
+            observations, info = self.envs.advance(actions, selected)
         self.running[row] = episode
 
     def replay(self, encoding: Encoding, invalid: bool) -> None:

@@ -409,6 +409,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         output.print("none was evaluated successfully")
     else:
         output.print(best["architecture"], soft_wrap=True, markup=False, highlight=False)
+        if not best["reported"]:
+            table.add_row("Reward", f"{best['reward']:.4f}")
         for name, entry in best["reported"].items():
             table.add_row(name.replace("_", " ").capitalize(), _with_unit(entry["value"], entry["unit"]))
         _add_standing(table, best["standing"])

@@ -199,6 +199,12 @@ class TabularEvaluator(Evaluator):
         """Start the noise of repeated queries anew."""
         self._repeats.clear()
 
+    def recall(self, encoding: Encoding, fidelity: int | None, evaluation: Evaluation) -> None:
+        """Count a query of an earlier process among the repeats."""
+        if self.noise == "sample":
+            repeated = self.space.canonical(encoding), self._full if fidelity is None else fidelity
+            self._repeats[repeated] = self._repeats.get(repeated, 0) + 1
+
     # --- the whole table ---------------------------------------------------------------------------
 
     def identity(self, encoding: Encoding) -> Encoding:

@@ -392,11 +392,17 @@ class ConstructionVectorEnv(NASVectorEnv):
         """Sub-environments whose architecture is complete and whose outcome was not collected yet."""
         return sorted({*self._waiting.values(), *(row for row, _ in self._finished)})
 
-    def advance(self, actions: npt.ArrayLike) -> tuple[npt.NDArray[Any], Info]:
-        """Take one decision in every sub-environment that is neither over nor waiting; wait for no evaluation.
+    def advance(
+        self, actions: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[npt.NDArray[Any], Info]:
+        """Take one decision in sub-environments that are neither over nor waiting; wait for no evaluation.
 
         Architectures that are complete are submitted to the evaluator; `collect` returns their outcomes. This is
         `step` without its barrier: episodes that go on need not wait for the slowest evaluation.
+
+        Args:
+            actions: N actions.
+            rows: which sub-environments go on, bool [N]; None = all. The others ignore their actions.
 
         Returns:
             Observations and info with the masks.
@@ -412,9 +418,9 @@ class ConstructionVectorEnv(NASVectorEnv):
             raise InvalidArgument("advance() needs a vector environment made with autoreset_mode='Disabled'.")
         if not self._begun:
             raise EpisodeOver("the episodes were not begun; call reset() first.")
-        was_over = self._over.copy()
-        ended, invalid = self._advance(choices, was_over)
-        self.counter.environment_steps += self.num_envs - int(np.count_nonzero(was_over))
+        resting = self._over.copy() if rows is None else self._over | ~rows
+        ended, invalid = self._advance(choices, resting)
+        self.counter.environment_steps += self.num_envs - int(np.count_nonzero(resting))
         self._over |= ended
         try:
             for row in np.flatnonzero(ended).tolist():
