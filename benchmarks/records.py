@@ -167,7 +167,7 @@ class EvaluationWriter(Sink):
         self.rewards: list[float] = []
         self._before = before
         try:
-            if path.exists():
+            if path.is_file():
                 _drop_torn_line(path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:

@@ -17,7 +17,13 @@ settings.register_profile("nas-gym", deadline=None, derandomize=True, suppress_h
 settings.load_profile("nas-gym")
 
 if find_spec("torch") is None:  # the base installation
-    collect_ignore = ["networks", "evaluators/test_training.py", "tables/test_build.py"]
+    collect_ignore = [
+        "networks",
+        "evaluators/test_child.py",
+        "evaluators/test_latency.py",
+        "evaluators/test_training.py",
+        "tables/test_build.py",
+    ]
 
 
 @pytest.fixture(scope="session")

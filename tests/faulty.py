@@ -67,6 +67,14 @@ def make_dying_at_first(diary: Path, times: int, slot: Slot) -> Callable[[Job], 
     return perform
 
 
+def make_slowly(diary: Path, slot: Slot) -> Callable[[Job], Any]:
+    """Take a while in all slots but the first; write down when that was over."""
+    if slot.index:
+        time.sleep(0.5)
+        diary.write_text(str(time.monotonic()))
+    return perform
+
+
 def make_beside_torch(slot: Slot) -> Callable[[Any], list[int]]:
     """Answer every job with the numbers of threads that a module called torch was told."""
     told: list[int] = []

@@ -129,7 +129,7 @@ def test_the_reader_sees_the_project() -> None:
     assert known >= {
         ("nas_gym.envs.cell", "nas_gym.envs.core.construction"),
         ("nas_agents.random_search", "nas_agents.core.base"),
-        ("nas_gym.evaluators.training", "nas_gym.networks"),
+        ("nas_gym.evaluators.child", "nas_gym.networks"),
     }
 
 

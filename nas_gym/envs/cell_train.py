@@ -95,11 +95,14 @@ class CellTrainEnv(ConstructionEnv):
     | `subset` | `None` | use so many training and validation images |
     | `split_seed`, `valid_share` | `0`, `0.1` | how validation images are drawn where the data names none |
     | `metric` | `None` = `"valid_accuracy"` | also `"valid_balanced_accuracy"`, `"valid_macro_f1"` |
-    | `channels`, `cells_per_stage`, `stages`, `reduction` | `8`, `1`, `3`, `"pooling"` | the network around the cell |
+    | `channels` | `8` | channels of the first stage; they double at every reduction |
+    | `cells_per_stage` | `1` | equal cells in a stage |
+    | `stages` | `3` | stages, with a reduction between neighbours |
+    | `reduction` | `"pooling"` | also `"residual"`, the official one |
     | `epochs`, `batch_size`, `learning_rate`, ... | as `digits` | every field of `nas_gym.networks.recipe.Recipe` |
     | `max_train_seconds`, `max_parameters`, `max_multiply_adds`, `max_memory_mb`, `max_latency_ms` | `None` | limits |
     | `latency`, `latency_batch` | `None`, `1` | `"local"`, `"module:function"` or a command with `{onnx}` |
-    | `workers` | `1` | worker processes; 0 = train in this process |
+    | `workers` | `None` = `1` | worker processes; 0 = train in this process |
     | `device`, `children_per_gpu` | `"auto"`, `1` | where to train |
     | `store` | `None` = temporary | path of the evaluation store |
     | `retries` | `2` | further attempts after a child was killed or out of memory |

@@ -83,9 +83,9 @@ def test_rows_are_on_disk_before_the_run_ends(tmp_path: Path) -> None:
 
 def test_existing_directory_is_refused(tmp_path: Path) -> None:
     """Results are never overwritten."""
-    RunDirectory(tmp_path / "run", {})
+    RunDirectory.create(tmp_path / "run", {})
     with pytest.raises(RunExists, match="run exists already"):
-        RunDirectory(tmp_path / "run", {})
+        RunDirectory.create(tmp_path / "run", {})
 
 
 def test_full_disk_is_an_error_that_names_the_file() -> None:

@@ -496,6 +496,16 @@ def test_no_process_starts_beside_an_exclusive_job(pool: Pool) -> None:
     assert len(multiprocessing.active_children()) == 1
 
 
+def test_an_exclusive_job_waits_for_processes_that_start(tmp_path: Path) -> None:
+    """Although the jobs that they were started for are done."""
+    with LocalProcesses(functools.partial(faulty.make_slowly, tmp_path / "ready"), TWO) as pool:
+        for _ in range(2):
+            pool.submit((faulty.echo,))
+        exclusive = pool.submit((faulty.sleep, 0), exclusive=True)
+        started, _ = drain(pool)[exclusive].answer
+    assert started > float((tmp_path / "ready").read_text())
+
+
 # --- waiting ---------------------------------------------------------------------------------------
 
 
