@@ -84,8 +84,9 @@ def run_without_barrier(
     counter.reset()
     envs.reset(seed=seed)
     loop = _Loop(agent, envs, sinks)
-    for encoding, invalid in taught[:budget]:
-        loop.replay(encoding, invalid)
+    for encoding, invalid in taught:
+        if counter.queries < budget:  # Where repeats are free, more episodes than queries may have been played.
+            loop.replay(encoding, invalid)
     loop.learn(everything=True)
     started = time.perf_counter()
     reason = "budget"

@@ -99,6 +99,8 @@ def run(
     free_batches = 0
     envs.reset(seed=seed)
     while counter.queries < budget:
+        if any(sink.wants_stop for sink in sinks):
+            return RunResult("interrupted", counter.usage())
         if max_seconds is not None and time.perf_counter() - started >= max_seconds:
             return RunResult("time", counter.usage())
         queries_before = counter.queries
@@ -109,8 +111,6 @@ def run(
         diagnostics = agent.learn(batch)
         for sink in sinks:
             sink.on_learned(diagnostics)
-        if any(sink.wants_stop for sink in sinks):
-            return RunResult("interrupted", counter.usage())
         free_batches = free_batches + 1 if counter.queries == queries_before else 0
         if free_batches >= _FREE_BATCHES:
             return RunResult("stalled", counter.usage())

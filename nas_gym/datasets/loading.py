@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nas_gym.datasets.arrays import read_npz
 from nas_gym.datasets.catalogue import DATASETS
 from nas_gym.datasets.core import Dataset, Images, Source, Split
-from nas_gym.datasets.pixels import mean_and_deviation
+from nas_gym.datasets.pixels import mean_and_deviation, resized
 from nas_gym.datasets.splits import share_sizes, stratified_split
-from nas_gym.errors import DatasetError
+from nas_gym.errors import DatasetError, MissingExtra
+
+_CARVED = 0.15
+"""Share of validation and of test images where a data set has neither."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +61,35 @@ def load(source: Source) -> Dataset:
 
 
 def read(source: Source) -> Images:
-    """Read what the source has, unchanged.
+    """Read what the source has, in the size that is wanted.
 
     Raises:
-        DatasetError: a function returned something else than documented.
+        DatasetError: the files are missing or unreadable, or a function returned something else than documented.
     """
-    found = DATASETS[source.name]()
+    path = source.path
+    try:
+        if path is None:
+            found = _named(source.name)
+        elif path.is_dir():
+            from nas_gym.datasets.folders import read_folder  # needs pillow
+
+            return read_folder(path, source.image_size)
+        else:
+            found = read_npz(path)
+        return found if source.image_size is None else resized(found, source.image_size)
+    except ImportError as error:
+        if isinstance(error, MissingExtra):
+            raise
+        raise MissingExtra(f"the data set {source.name!r}", "train", error) from error
+
+
+def _named(name: str) -> Images:
+    """Return what an entry of `DATASETS` or a user's function delivers.
+
+    Raises:
+        DatasetError: it is something else than documented.
+    """
+    found = DATASETS[name]()
     if isinstance(found, Dataset):
         return Images(
             found.class_names,
@@ -76,7 +103,7 @@ def read(source: Source) -> Images:
         )
     if not isinstance(found, Images):
         raise DatasetError(
-            f"the function {source.name!r} must return nas_gym.datasets.Images or a Dataset, got {type(found).__name__}."
+            f"the function {name!r} must return nas_gym.datasets.Images or a Dataset, got {type(found).__name__}."
         )
     return found
 
@@ -87,16 +114,39 @@ def complete(images: Images, source: Source) -> tuple[dict[str, Selection], tupl
     lacking = [name for name in ("valid", "test") if name not in own]
     if not lacking:
         return own, ()
-    shares = (source.valid_share,) if len(lacking) == 1 else (0.15, 0.15)
+    shares = (source.valid_share,) if len(lacking) == 1 else (_CARVED, _CARVED)
     sizes = share_sizes(len(images.train), shares)
     chosen = stratified_split(images.train.labels, sizes, source.split_seed)
     carved = {name: Selection("train", part) for name, part in zip(("train", *lacking), chosen, strict=True)}
-    return {**own, **carved}, ()
+    notes = tuple(
+        f"The {name} part is {share:.0%} of the training images, drawn by split_seed {source.split_seed}."
+        for name, share in zip(lacking, shares, strict=True)
+    )
+    return {**own, **carved}, notes
 
 
 def subset(images: Images, selections: dict[str, Selection], source: Source) -> dict[str, Selection]:
-    """Return stratified selections of `source.subset` training and validation images and at most as many test images."""
-    return selections
+    """Return stratified selections of `source.subset` training and validation images and at most as many test images.
+
+    Raises:
+        DatasetError: there are not so many images.
+    """
+    wanted = source.subset or 0
+    train, valid, test = (len(selections[name].indices) for name in ("train", "valid", "test"))
+    if wanted > train + valid:
+        raise DatasetError(
+            f"the data set {source.name!r} has {train + valid} training and validation images, subset asks for {wanted}."
+        )
+    valid_wanted = min(max(round(wanted * valid / (train + valid)), 1), wanted - 1)
+    sizes = {"train": wanted - valid_wanted, "valid": valid_wanted, "test": min(test, wanted)}
+    return {name: _thinned(images, selections[name], size, source.split_seed) for name, size in sizes.items()}
+
+
+def _thinned(images: Images, selection: Selection, size: int, seed: int) -> Selection:
+    """Return `size` of the selected images, stratified."""
+    labels = images.parts[selection.part].labels[selection.indices]
+    kept, _ = stratified_split(labels, (size, len(labels) - size), seed)
+    return Selection(selection.part, selection.indices[kept])
 
 
 def select(images: Images, selection: Selection) -> Split:
@@ -108,7 +158,20 @@ def select(images: Images, selection: Selection) -> Split:
 
 
 def check_classes(source: Source, images: Images, splits: dict[str, Split]) -> None:
-    """Check."""
+    """Check that every part has images, and every class training images.
+
+    Raises:
+        DatasetError: one has none.
+    """
+    for name, split in splits.items():
+        if not len(split):
+            raise DatasetError(f"the data set {source.name!r} has no images in the part {name}.")
+    counts = np.bincount(splits["train"].labels, minlength=len(images.class_names))
+    if missing := [images.class_names[label] for label in np.flatnonzero(counts == 0)]:
+        raise DatasetError(
+            f"the data set {source.name!r} has no training image of {', '.join(map(repr, missing))}; "
+            "add some, or use a larger subset."
+        )
 
 
 def fingerprint(described: object, images: Images, selections: dict[str, Selection]) -> str:

@@ -5,8 +5,12 @@ Dimension letters: N images, H height, W width, C channels.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
+
+from nas_gym.datasets.core import Images, Split
 
 STATISTICS_BYTES = 2**30
 """Mean and deviation of more than this are those of evenly spaced images, so that they take seconds at any size."""
@@ -31,3 +35,22 @@ def mean_and_deviation(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...]
     deviation = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 0))
     constant = (counts > 0).sum(1) == 1
     return tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist())
+
+
+def resized(images: Images, size: int) -> Images:
+    """Return images fitted into squares of `size` pixels: proportions kept, cropped from the centre, bilinear."""
+    parts = {name: Split(_fitted(part.images, size), part.labels) for name, part in images.parts.items()}
+    # Statistics of the old pixels hold no longer.
+    return dataclasses.replace(images, **parts, mean=None, deviation=None, digest=None)
+
+
+def _fitted(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    channels = images.shape[-1]
+    result = np.empty((len(images), size, size, channels), np.uint8)
+    for index, image in enumerate(images):
+        picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+        fitted = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+        result[index] = fitted.reshape(size, size, channels)
+    return result

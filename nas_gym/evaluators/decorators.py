@@ -218,7 +218,6 @@ class SimulatedWorkers(Decorator):
 
     Attributes:
         clock: simulated seconds so far.
-        busy_seconds: simulated seconds that workers worked, in sum.
     """
 
     def __init__(self, inner: Evaluator, workers: int) -> None:
@@ -231,7 +230,7 @@ class SimulatedWorkers(Decorator):
             raise InvalidArgument(f"workers must be at least 1, got {workers}.")
         super().__init__(inner)
         self.clock = 0.0
-        self.busy_seconds = 0.0
+        self._submitted_seconds = 0.0
         self._free_at = [0.0] * workers
         self._running: list[tuple[float, int, Evaluation]] = []
 
@@ -239,6 +238,12 @@ class SimulatedWorkers(Decorator):
     def slots(self) -> int:
         """Number of simulated workers."""
         return len(self._free_at)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Simulated seconds that workers worked until now, in sum."""
+        ahead = sum(min(answer.cost_seconds, finished - self.clock) for finished, _, answer in self._running)
+        return self._submitted_seconds - ahead
 
     @property
     def utilisation(self) -> float:
@@ -252,7 +257,7 @@ class SimulatedWorkers(Decorator):
         finished = max(heapq.heappop(self._free_at), self.clock) + answer.cost_seconds
         heapq.heappush(self._free_at, finished)
         heapq.heappush(self._running, (finished, ticket, answer))
-        self.busy_seconds += answer.cost_seconds
+        self._submitted_seconds += answer.cost_seconds
         return ticket
 
     def collect(self, timeout: float | None = None) -> list[tuple[int, Evaluation]]:
@@ -266,6 +271,7 @@ class SimulatedWorkers(Decorator):
     def evaluate(self, queries: Queries) -> Evaluations:
         """Evaluate a batch and wait for its slowest query, as a synchronous environment does."""
         fidelities = [None] * len(queries) if queries.fidelities is None else queries.fidelities.tolist()
-        tickets = [self.submit(row, fidelity) for row, fidelity in zip(queries.rows, fidelities, strict=True)]
+        parents = [None] * len(queries) if queries.parents is None else queries.parents
+        tickets = [self.submit(*query) for query in zip(queries.rows, fidelities, parents, strict=True)]
         answers = dict(self.collect()[0] for _ in tickets)
         return Evaluations.of([answers[ticket] for ticket in tickets], self.search_metrics)

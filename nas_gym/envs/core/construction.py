@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
+from operator import index, itemgetter
 from typing import Any
 
 import numpy as np
@@ -218,8 +218,7 @@ class ConstructionVectorEnv(NASVectorEnv):
     def _checked_reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:  # noqa: ANN401 - whatever the caller passes
         if mask is None:
             mask = np.ones(self.num_envs, np.bool_)
-        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise InvalidArgument(f"reset_mask must be a boolean array of shape ({self.num_envs},), got {mask!r}.")
+        self._check_selection("reset_mask", mask)
         if waiting := [row for row in self.waiting if mask[row]]:
             raise InvalidArgument(f"the sub-environments {waiting} wait for an evaluation; collect() it before a reset.")
         if not mask.any():
@@ -227,6 +226,10 @@ class ConstructionVectorEnv(NASVectorEnv):
         if not self._begun and not mask.all():
             raise InvalidArgument("the first reset must begin all sub-environments; leave reset_mask out.")
         return mask
+
+    def _check_selection(self, name: str, mask: object) -> None:
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise InvalidArgument(f"{name} must be a boolean array of shape ({self.num_envs},), got {mask!r}.")
 
     def _begin(self, rows: npt.NDArray[np.bool_], fidelity: int | None) -> None:
         chosen = slice(None) if rows.all() else rows
@@ -408,7 +411,7 @@ class ConstructionVectorEnv(NASVectorEnv):
             Observations and info with the masks.
 
         Raises:
-            InvalidArgument: the autoreset mode is not "Disabled".
+            InvalidArgument: the autoreset mode is not "Disabled", or malformed `rows`.
             InvalidAction: `actions` are not N integers inside the action space.
             EpisodeOver: nothing was reset yet.
             BudgetExhausted: no query is left for an architecture that is complete.
@@ -418,6 +421,8 @@ class ConstructionVectorEnv(NASVectorEnv):
             raise InvalidArgument("advance() needs a vector environment made with autoreset_mode='Disabled'.")
         if not self._begun:
             raise EpisodeOver("the episodes were not begun; call reset() first.")
+        if rows is not None:
+            self._check_selection("rows", rows)
         resting = self._over.copy() if rows is None else self._over | ~rows
         ended, invalid = self._advance(choices, resting)
         self.counter.environment_steps += self.num_envs - int(np.count_nonzero(resting))
@@ -479,8 +484,9 @@ class ConstructionVectorEnv(NASVectorEnv):
 
     def _collected_info(self, finished: Sequence[tuple[int, Evaluation]]) -> Info:
         """Lay out the final infos of some sub-environments."""
-        rows = [row for row, _ in finished]
-        answers = Evaluations.of([evaluation for _, evaluation in finished], self.evaluator.search_metrics)
+        by_row = sorted(finished, key=itemgetter(0))  # Columns over all rows are laid out in the order of the rows.
+        rows = [row for row, _ in by_row]
+        answers = Evaluations.of([evaluation for _, evaluation in by_row], self.evaluator.search_metrics)
         encodings = np.empty(len(rows), dtype=object)
         for position, row in enumerate(rows):
             encodings[position] = self._encoding(row)
@@ -492,7 +498,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         }
         if answers.messages:
             columns["message"] = dict(answers.messages)
-        return info_columns(columns, np.array(rows), self.num_envs) | {"completion_order": rows}
+        order = [row for row, _ in finished]
+        return info_columns(columns, np.array(rows), self.num_envs) | {"completion_order": order}
 
     # --- views -------------------------------------------------------------------------------------
 
@@ -512,7 +519,10 @@ class ConstructionVectorEnv(NASVectorEnv):
 
         Raises:
             InvalidArgument: it has another number of sub-environments.
+            EpisodeOver: sub-environments wait for an evaluation.
         """
+        if self.waiting:
+            raise EpisodeOver(f"the sub-environments {self.waiting} wait for an evaluation; call collect() first.")
         if len(state.lengths) != self.num_envs:
             raise InvalidArgument(f"the state has {len(state.lengths)} sub-environments, this one {self.num_envs}.")
         self._prefixes = state.prefixes.copy()
