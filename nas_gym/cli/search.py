@@ -32,6 +32,7 @@ from nas_gym import __version__
 from nas_gym.cli.console import errors, key_values, output
 from nas_gym.cli.estimate import print_estimate
 from nas_gym.envs.core.base import NASVectorEnv
+from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, UnknownName
 from nas_gym.evaluators.core import Queries, Status, stream_key
 from nas_gym.evaluators.decorators import Replayed
@@ -347,6 +348,8 @@ def _run(
             if settings.workers is None:
                 return nas_agents.run(searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds)
             taught = [(tuple(row["encoding"]), row["status"] == Status.INVALID_ACTION.label) for row in rows]
+            if not isinstance(envs, ConstructionVectorEnv):
+                raise InvalidArgument(f"{settings.env} cannot search without a barrier; leave --workers out.")
             return nas_agents.run_without_barrier(
                 searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds, taught
             )

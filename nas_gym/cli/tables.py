@@ -179,10 +179,8 @@ def build(
 
         train_shards(spec, work, range(seeds), workers, show)
     output.print("Counting parameters and multiply-adds ...")
-    sha256 = assemble(spec, work, out, seeds, workers, compared)
-    output.print(
-        f"Wrote {out} (SHA-256 {sha256}). The shards in {work} can be removed.", highlight=False, soft_wrap=True
-    )
+    sha256 = assemble(spec, work, out, seeds, compared)
+    output.print(f"Wrote {out} (SHA-256 {sha256}). {work} can be removed.", highlight=False, soft_wrap=True)
 
 
 def _spec_fields(

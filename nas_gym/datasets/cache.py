@@ -70,7 +70,7 @@ class CacheWriter:
         self._folder = folder
         self._shapes: dict[str, list[int]] = {}
 
-    def allocate(self, part: str, labels: npt.NDArray[np.int64], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    def allocate(self, part: str, labels: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Return room for the images of a part, uint8 [N, H, W, C] on the disk, to be filled by the caller.
 
         Args:

@@ -13,9 +13,13 @@ DATASETS = Registry(
             "train",
         ),
         "mnist": Entry("nas_gym.datasets.vision:mnist", "70,000 handwritten digits, 28x28 grey", "train"),
-        "fashion_mnist": Entry("nas_gym.datasets.vision:fashion_mnist", "70,000 articles of clothing, 28x28 grey", "train"),
+        "fashion_mnist": Entry(
+            "nas_gym.datasets.vision:fashion_mnist", "70,000 articles of clothing, 28x28 grey", "train"
+        ),
         "cifar10": Entry("nas_gym.datasets.vision:cifar10", "60,000 photographs of 10 things, 32x32 colour", "train"),
-        "cifar100": Entry("nas_gym.datasets.vision:cifar100", "60,000 photographs of 100 things, 32x32 colour", "train"),
+        "cifar100": Entry(
+            "nas_gym.datasets.vision:cifar100", "60,000 photographs of 100 things, 32x32 colour", "train"
+        ),
         "svhn": Entry("nas_gym.datasets.vision:svhn", "99,289 house-number digits, 32x32 colour", "train"),
     },
 )

@@ -190,7 +190,9 @@ class Source:
                 allowed = f"an integer of at least {least}" + (" or null" if optional else "")
                 raise InvalidArgument(f"{field} must be {allowed}, got {value!r}.")
         if not isinstance(self.valid_share, float) or not 0 < self.valid_share < 1:
-            raise InvalidArgument(f"valid_share must be a number between 0 and 1, both excluded, got {self.valid_share!r}.")
+            raise InvalidArgument(
+                f"valid_share must be a number between 0 and 1, both excluded, got {self.valid_share!r}."
+            )
 
     @property
     def path(self) -> Path | None:

@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nas_gym.datasets.arrays import read_npz
+from nas_gym.datasets.cache import CacheWriter, read_cached, write_cached
 from nas_gym.datasets.catalogue import DATASETS
 from nas_gym.datasets.core import Dataset, Images, Source, Split
 from nas_gym.datasets.pixels import mean_and_deviation, resized
 from nas_gym.datasets.splits import share_sizes, stratified_split
 from nas_gym.errors import DatasetError, MissingExtra
 
+_IN_MEMORY_BYTES = 2**28
 _CARVED = 0.15
 """Share of validation and of test images where a data set has neither."""
 
@@ -135,7 +137,8 @@ def subset(images: Images, selections: dict[str, Selection], source: Source) -> 
     train, valid, test = (len(selections[name].indices) for name in ("train", "valid", "test"))
     if wanted > train + valid:
         raise DatasetError(
-            f"the data set {source.name!r} has {train + valid} training and validation images, subset asks for {wanted}."
+            f"the data set {source.name!r} has {train + valid} training and validation images, "
+            f"subset asks for {wanted}."
         )
     valid_wanted = min(max(round(wanted * valid / (train + valid)), 1), wanted - 1)
     sizes = {"train": wanted - valid_wanted, "valid": valid_wanted, "test": min(test, wanted)}
@@ -150,11 +153,25 @@ def _thinned(images: Images, selection: Selection, size: int, seed: int) -> Sele
 
 
 def select(images: Images, selection: Selection) -> Split:
-    """Return the selected images and labels."""
+    """Return the selected images and labels; what is memory-mapped and large stays so, in a copy of its own."""
     part = images.parts[selection.part]
     if len(selection.indices) == len(part):
         return part
-    return Split(part.images[selection.indices], part.labels[selection.indices])
+    labels = part.labels[selection.indices]
+    needed = len(selection.indices) * (part.images.nbytes // len(part))
+    if not isinstance(part.images, np.memmap) or needed <= _IN_MEMORY_BYTES:
+        return Split(part.images[selection.indices], labels)
+    chosen = hashlib.blake2b(f"{images.digest} {selection.part}".encode(), digest_size=16)
+    chosen.update(selection.indices.astype("<i8").tobytes())
+    key = chosen.hexdigest()
+
+    def fill(writer: CacheWriter) -> dict[str, str]:
+        copied = writer.allocate("selected", labels, part.images.shape[1:])
+        for start in range(0, len(labels), 1024):
+            copied[start : start + 1024] = part.images[selection.indices[start : start + 1024]]
+        return {}
+
+    return (read_cached(key) or write_cached(key, needed, fill)).parts["selected"]
 
 
 def check_classes(source: Source, images: Images, splits: dict[str, Split]) -> None:

@@ -18,7 +18,9 @@ EVALUATORS = Registry(
             "nas_gym.evaluators.synthetic:SyntheticEvaluator", "analytic landscape with a known optimum, for any space"
         ),
         "training": Entry(
-            "nas_gym.evaluators.training:training_evaluator", "trains every architecture from scratch, in worker processes", "train"
+            "nas_gym.evaluators.training:training_evaluator",
+            "trains every architecture from scratch, in worker processes",
+            "train",
         ),
         "cost": Entry(
             "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"

@@ -133,7 +133,7 @@ class Diverged(ArithmeticError):
     """The training loss is no longer a finite number."""
 
 
-class OverLimit(Exception):  # noqa: N818 - a limit, not an error
+class OverLimit(Exception):
     """A network exceeds a limit; the message names it."""
 
 
@@ -174,7 +174,7 @@ class ChildWorker:
         try:
             with peak_memory(self.device, measured):
                 return self._answer(job, watch, measured, curve)
-        except Exception as error:  # noqa: BLE001 - a failure of any kind is data
+        except Exception as error:
             status = classify(error)
             text = traceback.format_exc() if status in (Status.CRASHED, Status.BUILD_ERROR) else ""
             message = str(error) or type(error).__name__

@@ -161,6 +161,7 @@ class Replayed(Decorator):
         """Wrap `inner`; `record` holds the queries that reached the evaluator, in order."""
         super().__init__(inner)
         self._left = list(reversed(record))
+        self._outer: dict[int, int] = {}
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Answer a batch, whose first rows may be recorded and whose last ones may not."""
@@ -188,11 +189,6 @@ class Replayed(Decorator):
         if not self._collectable:
             self._collectable.extend((self._outer.pop(inner), answer) for inner, answer in self.inner.collect(timeout))
         return super().collect(timeout)
-
-    @property
-    def _outer(self) -> dict[int, int]:
-        """Tickets given out, by ticket of the evaluator inside."""
-        return self.__dict__.setdefault("_tickets_given", {})
 
     def _next(self, encoding: Encoding, fidelity: int | None) -> Evaluation:
         """Return the next recorded answer.

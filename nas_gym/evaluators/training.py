@@ -40,7 +40,7 @@ from nas_gym.evaluators.core import (
 from nas_gym.evaluators.latency import Latency, parse_latency
 from nas_gym.evaluators.limits import Limits
 from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
-from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Slot, Workers, deal_slots
+from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Workers, deal_slots
 from nas_gym.networks.recipe import Recipe, content_hash
 from nas_gym.networks.scores import SCORES
 from nas_gym.search_spaces.core import Encoding, SearchSpace
@@ -273,7 +273,9 @@ class TrainingEvaluator(Evaluator):
     @cached_property
     def _recipe_hash(self) -> str:
         sizes = {
-            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+            name: dataclasses.asdict(value)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type)
+            else value
             for name, value in self.task.sizes.items()
         }
         # The latency is part of the answer; the device is not, although its rounding differs.
@@ -438,12 +440,12 @@ class TrainingEvaluator(Evaluator):
         """Stop the workers, killing children in flight, and close the store."""
         if "workers" in self.__dict__:
             self.workers.close()
-            del self.__dict__["workers"]
+            del self.workers
         self._jobs.clear()
         self._children.clear()
         if "store" in self.__dict__ and not isinstance(self._store, EvaluationStore):
             self._finalize_store()
-            del self.__dict__["store"]
+            del self.store
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave processes, open files and loaded data behind when copied to another process."""
@@ -464,9 +466,7 @@ def _result(completion: Completion[ChildResult]) -> ChildResult:
     failure = completion.failure
     if failure is None:
         return ChildResult(Status.CRASHED, message="the worker gave no answer")
-    return ChildResult(
-        failure.status, seconds=completion.seconds, message=failure.message, traceback=failure.traceback
-    )
+    return ChildResult(failure.status, seconds=completion.seconds, message=failure.message, traceback=failure.traceback)
 
 
 def _epochs_of(stored: StoredEvaluation) -> int:

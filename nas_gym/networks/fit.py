@@ -149,8 +149,9 @@ class Fitting:
     def _update(self, indices: Tensor) -> Tensor:
         """Take one step and return the loss, detached."""
         images = self.data.images(indices)
-        for augment in self._augmentations:
-            images = augment(images, self._noise)
+        if self._noise is not None:
+            for augment in self._augmentations:
+                images = augment(images, self._noise)
         labels = self.data.labels[indices.to(self.data.device, non_blocking=True)]
         with self._autocast():
             logits = self.model(images)

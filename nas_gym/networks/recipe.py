@@ -127,7 +127,9 @@ class Recipe:
             done = (update - warm_up) / (self.epochs * updates_per_epoch - warm_up)
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         if self.schedule == "step":
-            return self.learning_rate * self.step_factor ** ((update - warm_up) // (self.step_epochs * updates_per_epoch))
+            return self.learning_rate * self.step_factor ** (
+                (update - warm_up) // (self.step_epochs * updates_per_epoch)
+            )
         return self.learning_rate
 
     def to_json(self) -> dict[str, Any]:

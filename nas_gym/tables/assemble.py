@@ -16,18 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_gym.datasets import DATASETS
+from nas_gym.datasets import Source
 from nas_gym.errors import InvalidArgument, TableError
 from nas_gym.search_spaces import SEARCH_SPACES
 from nas_gym.search_spaces.core import SearchSpace
-from nas_gym.tables.build import BuildSpec, complexities, read_shard, shard_path
+from nas_gym.tables.build import BuildSpec, complexities, read_rows
 from nas_gym.tables.format import Measurement, write_table
 from nas_gym.tables.quality import spearman_by_share
 
 
-def assemble(
-    spec: BuildSpec, work: Path, out: Path, seeds: int, workers: int, against: Mapping[str, Path] | None = None
-) -> str:
+def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mapping[str, Path] | None = None) -> str:
     """Write the table of the shards 0 to `seeds` - 1 and return its hash.
 
     Args:
@@ -35,7 +33,6 @@ def assemble(
         work: working directory of the build.
         out: file to write.
         seeds: number of complete shards S.
-        workers: processes that count parameters.
         against: other benchmarks to compare with, ``"column"`` -> CSV file with a column ``architecture``; the
             correlations are recorded in the metadata.
 
@@ -47,11 +44,12 @@ def assemble(
     encodings = list(space.enumerate())
     representative = [space.canonical(encoding) for encoding in encodings]
     shards = [
-        _complete_shard(work, seed, {space.code(encoding) for encoding in representative}) for seed in range(seeds)
+        _complete_shard(spec, work, seed, {space.code(encoding) for encoding in representative})
+        for seed in range(seeds)
     ]
     codes = [space.code(encoding) for encoding in representative]
-    parameters, multiply_adds = complexities(spec, encodings, workers)
-    dataset = DATASETS[spec.dataset]()
+    parameters, multiply_adds = complexities(spec, encodings)
+    dataset = Source(spec.dataset).load()
     measurements = {
         "valid_accuracy": Measurement("maximize", "fraction", False, len(dataset.valid), seeds, spec.recipe.epochs),
         "test_accuracy": Measurement("maximize", "fraction", True, len(dataset.test), seeds),
@@ -89,14 +87,17 @@ def assemble(
     return write_table(out, np.arange(len(encodings)), measurements, columns, metadata, texts)
 
 
-def _complete_shard(work: Path, seed: int, codes: set[int]) -> dict[int, Any]:
-    path = shard_path(work, seed)
-    rows = read_shard(path)
+def _complete_shard(spec: BuildSpec, work: Path, seed: int, codes: set[int]) -> dict[int, Any]:
+    rows = read_rows(spec, work, seed)
     if missing := codes - rows.keys():
-        raise TableError(f"{path}: {len(missing)} of {len(codes)} networks are missing; finish the build first.")
+        raise TableError(
+            f"{work}, seed {seed}: {len(missing)} of {len(codes)} networks are missing; finish the build first."
+        )
     failed = [code for code in sorted(codes) if rows[code].status != "ok"]
     if failed:
-        raise TableError(f"{path}: the training of {len(failed)} networks failed, the first is code {failed[0]}.")
+        raise TableError(
+            f"{work}, seed {seed}: the training of {len(failed)} networks failed, the first is code {failed[0]}."
+        )
     return rows
 
 

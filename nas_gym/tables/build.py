@@ -1,8 +1,7 @@
-"""Train a whole search space into a table: workers, shards, resumption.
+"""Train a whole search space into a table: workers, an evaluation store, resumption.
 
-One seed after the other, every isomorphism class is trained once; a finished network is one line of that seed's
-shard, written and flushed by the parent. Killing the build at any moment therefore loses at most the networks in
-flight, and the same command continues it.
+One seed after the other, every isomorphism class is trained once; a finished network is committed to the store of the
+build. Killing it at any moment therefore loses at most the networks in flight, and the same command continues it.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
-import multiprocessing
-import os
-import threading
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +24,21 @@ import numpy as np
 import torch
 
 from nas_gym import networks
-from nas_gym.datasets import DATASETS
-from nas_gym.errors import BuildInterrupted, InvalidArgument
-from nas_gym.evaluators.core import stream_key
-from nas_gym.evaluators.training import DeviceData, Diverged, train_network
-from nas_gym.networks.fit import Recipe
+from nas_gym.datasets import Dataset, Source
+from nas_gym.errors import BuildInterrupted, InvalidArgument, WorkerError
+from nas_gym.evaluators.child import ChildResult, ChildTask, ChildWorker, TrainingJob, make_child_worker
+from nas_gym.evaluators.core import Status, stream_key
+from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.workers import LocalProcesses, deal_slots
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity
+from nas_gym.networks.recipe import Recipe, content_hash
 from nas_gym.search_spaces import SEARCH_SPACES
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 _LARGEST_SPACE = 1_000_000
-_FRUITLESS_RESTARTS = 3
+_FRUITLESS_ATTEMPTS = 3
+_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,17 @@ class BuildSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
+
+    @property
+    def task(self) -> ChildTask:
+        """What every worker needs to know."""
+        space: SearchSpace = SEARCH_SPACES[self.space]()
+        return ChildTask(space, Source(self.dataset), self.recipe, {"skeleton": self.skeleton})
+
+    @cached_property
+    def recipe_hash(self) -> str:
+        """What stands for recipe and skeleton in the store."""
+        return content_hash([self.recipe.to_json(), self.skeleton.to_json()])
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> BuildSpec:
@@ -106,62 +118,32 @@ def training_seed(seed: int, encoding: Encoding) -> int:
 
 
 class Trainer:
-    """Trains networks of one spec; made once in every worker process."""
+    """Trains single networks of one spec in this process."""
 
     def __init__(self, spec: BuildSpec) -> None:
         """Load the data."""
         self.spec = spec
-        self.space: SearchSpace = SEARCH_SPACES[spec.space]()
-        self.dataset = DATASETS[spec.dataset]()
-        self.data = DeviceData.of(self.dataset)
+        self.worker = ChildWorker(spec.task, "cpu")
+        self.space = self.worker.task.space
+        self.dataset = self.worker.dataset
 
     def train(self, encoding: Encoding, seed: int) -> ShardRow:
         """Train one network."""
-        sizes = {"skeleton": self.spec.skeleton}
-        code = self.space.code(encoding)
-        key = training_seed(seed, encoding)
-        try:
-            result = train_network(self.space, encoding, self.dataset, self.data, self.spec.recipe, sizes, key)
-        except Diverged:
-            return ShardRow(code, (), 0, 0.0, "diverged")
-        return ShardRow(code, result.valid_correct, result.test_correct, round(result.cpu_seconds, 4))
-
-    def complexity(self, encoding: Encoding) -> tuple[int, int]:
-        """Return parameters and multiply-adds of one network."""
-        shape = self.dataset.input_shape
-        with torch.device("meta"):
-            model = networks.build(self.space, encoding, shape, self.dataset.classes, skeleton=self.spec.skeleton)
-        cost = complexity(model, shape)
-        return cost.parameters, cost.multiply_adds
+        result = self.worker(_job(self.spec, encoding, seed))
+        return _row(self.space.code(encoding), result, self.dataset)
 
 
-_trainer: Trainer | None = None
+def _job(spec: BuildSpec, encoding: Encoding, seed: int) -> TrainingJob:
+    return TrainingJob(encoding, spec.recipe.epochs, training_seed(seed, encoding), score_test=True)
 
 
-def _start_worker(spec: BuildSpec) -> None:
-    """Prepare a worker process: one thread, and no life after the parent's death."""
-    global _trainer
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    _trainer = Trainer(spec)
-    # The first training of a process pays for the start of torch, which no table should record.
-    _trainer.train(_trainer.space.sample(np.random.default_rng(0)), seed=0)
-
-
-def _worker() -> Trainer:
-    if _trainer is None:
-        raise RuntimeError("the worker was not initialised")
-    return _trainer
-
-
-def _train_in_worker(encoding: Encoding, seed: int) -> ShardRow:
-    return _worker().train(encoding, seed)
-
-
-def _complexities_in_worker(encodings: Sequence[Encoding]) -> list[tuple[int, int]]:
-    return [_worker().complexity(encoding) for encoding in encodings]
+def _row(code: int, result: ChildResult | StoredEvaluation, dataset: Dataset) -> ShardRow:
+    """Return accuracies as the numbers of images that they are."""
+    if result.status is not Status.OK:
+        return ShardRow(code, (), 0, 0.0, result.status.label)
+    seconds = result.seconds if isinstance(result, ChildResult) else result.cost_seconds
+    correct = tuple(round(value * len(dataset.valid)) for value in result.curve["valid_accuracy"])
+    return ShardRow(code, correct, round(result.held_out["test_accuracy"] * len(dataset.test)), round(seconds, 4))
 
 
 def representatives(space: SearchSpace) -> list[Encoding]:
@@ -180,21 +162,30 @@ def representatives(space: SearchSpace) -> list[Encoding]:
     return [classes[index] for index in order]
 
 
-def shard_path(work: Path, seed: int) -> Path:
-    """Return where the shard of a seed lies in the working directory."""
-    return work / f"seed-{seed}.jsonl"
+def store_path(work: Path) -> Path:
+    """Return where the store of a build lies in its working directory."""
+    return work / "evaluations.sqlite"
 
 
-def read_shard(path: Path) -> dict[int, ShardRow]:
-    """Return the rows of a shard by code; a torn last line, left by a kill, is ignored."""
-    rows: dict[int, ShardRow] = {}
-    if not path.exists():
-        return rows
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        fields = json.loads(line)
-        fields["valid_correct"] = tuple(fields["valid_correct"])
-        row = ShardRow(**fields)
-        rows[row.code] = row
+def evaluation_key(spec: BuildSpec, fingerprint: str, encoding: Encoding, seed: int) -> EvaluationKey:
+    """Return what the training of one network of a table is called in the store."""
+    name = SEARCH_SPACES[spec.space]().name
+    key = training_seed(seed, encoding)
+    return EvaluationKey(name, encoding, "table", _VERSION, fingerprint, spec.recipe_hash, key, spec.recipe.epochs)
+
+
+def read_rows(spec: BuildSpec, work: Path, seed: int) -> dict[int, ShardRow]:
+    """Return the finished networks of a seed by the code of their encoding."""
+    if not store_path(work).exists():
+        return {}
+    space: SearchSpace = SEARCH_SPACES[spec.space]()
+    dataset = Source(spec.dataset).load()
+    rows = {}
+    with EvaluationStore.existing(store_path(work)) as store:
+        for encoding in representatives(space):
+            stored = store.get(evaluation_key(spec, dataset.fingerprint, encoding, seed))
+            if stored is not None:
+                rows[space.code(encoding)] = _row(space.code(encoding), stored, dataset)
     return rows
 
 
@@ -224,96 +215,91 @@ def train_shards(
     with _locked(work):
         _check_manifest(spec, work)
         classes = representatives(SEARCH_SPACES[spec.space]())
-        space: SearchSpace = SEARCH_SPACES[spec.space]()
-        pending: list[tuple[Encoding, int]] = []
-        for seed in seeds:
-            finished = read_shard(shard_path(work, seed))
-            pending += [(encoding, seed) for encoding in classes if space.code(encoding) not in finished]
-        _train_pending(spec, work, pending, len(classes) * len(seeds), workers, on_progress)
+        fingerprint = Source(spec.dataset).load().fingerprint
+        with EvaluationStore(store_path(work)) as store:
+            keys = [(seed, evaluation_key(spec, fingerprint, encoding, seed)) for seed in seeds for encoding in classes]
+            pending = [(seed, key) for seed, key in keys if key not in store]
+            _train_pending(spec, work, store, pending, len(keys), workers, on_progress)
 
 
 def _train_pending(
     spec: BuildSpec,
     work: Path,
-    pending: list[tuple[Encoding, int]],
+    store: EvaluationStore,
+    pending: list[tuple[int, EvaluationKey]],
     total: int,
     workers: int,
     on_progress: Callable[[Progress], None],
 ) -> None:
+    """Train what is missing; what fails for a reason that may pass is tried again."""
     started = time.monotonic()
     done_before = total - len(pending)
-    left = list(reversed(pending))
     done_here = 0
-    fruitless = 0
     on_progress(Progress(done_before, total, 0, 0.0))
-    while left:
-        before_pool = done_here
-        try:
-            for task, row in _results(spec, left, workers):
-                _append(shard_path(work, task[1]), row)
+    left = list(reversed(pending))
+    failures = 0
+    with LocalProcesses(functools.partial(make_child_worker, spec.task), deal_slots(workers)) as pool:
+        running: dict[int, tuple[int, EvaluationKey]] = {}
+        while left or running:
+            while left and len(running) < 2 * workers:
+                seed, key = left.pop()
+                running[pool.submit(_job(spec, key.encoding, seed))] = (seed, key)
+            with _interruption(work, done_before + done_here, total):
+                completions = pool.collect()
+            for completion in completions:
+                task = running.pop(completion.ticket)
+                stored = _to_store(completion.answer, completion.failure)
+                store.put(task[1], stored)
+                if stored.status.transient:
+                    left.append(task)
+                    failures += 1
+                    if failures >= _FRUITLESS_ATTEMPTS * workers:
+                        raise BuildInterrupted(
+                            f"{failures} trainings in a row failed without one success, the last was "
+                            f"{stored.status.label}: {stored.message}. {done_before + done_here} of {total} are safe "
+                            f"in {work}; the same command, perhaps with fewer workers, continues."
+                        )
+                    continue
+                failures = 0
                 done_here += 1
                 on_progress(Progress(done_before + done_here, total, done_here, time.monotonic() - started))
-        except BrokenProcessPool as error:
-            fruitless = fruitless + 1 if done_here == before_pool else 0
-            if fruitless == _FRUITLESS_RESTARTS:
-                raise BuildInterrupted(
-                    f"the worker processes died {fruitless} times in a row without training a network "
-                    f"(out of memory?). {done_before + done_here} of {total} are safe in {work}; "
-                    "the same command with fewer workers continues."
-                ) from error
-
-
-def _results(
-    spec: BuildSpec, left: list[tuple[Encoding, int]], workers: int
-) -> Iterator[tuple[tuple[Encoding, int], ShardRow]]:
-    """Train the tasks from the end of `left`, removing them; unfinished ones return to it on any exception."""
-    in_flight: dict[Future[ShardRow], tuple[Encoding, int]] = {}
-    with _pool(spec, workers) as pool:
-        try:
-            while left or in_flight:
-                while left and len(in_flight) < 2 * workers:
-                    task = left.pop()
-                    in_flight[pool.submit(_train_in_worker, *task)] = task
-                finished, _ = wait(in_flight, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    row = future.result()
-                    yield in_flight.pop(future), row
-        finally:
-            left.extend(in_flight.values())
-            for future in in_flight:
-                future.cancel()
 
 
 @contextlib.contextmanager
-def _pool(spec: BuildSpec, workers: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(spec,))
+def _interruption(work: Path, done: int, total: int) -> Iterator[None]:
+    """Say what is safe when no worker can be started."""
     try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        yield
+    except WorkerError as error:
+        raise BuildInterrupted(f"{error} {done} of {total} are safe in {work}; the same command continues.") from error
 
 
-def complexities(spec: BuildSpec, encodings: Sequence[Encoding], workers: int) -> tuple[list[int], list[int]]:
+def _to_store(answer: ChildResult | None, failure: Any) -> StoredEvaluation:  # noqa: ANN401 - workers.Failure | None
+    """Return what is committed for an answer or for the lack of one."""
+    result = answer or ChildResult(failure.status, message=failure.message, traceback=failure.traceback)
+    return StoredEvaluation(
+        status=result.status,
+        metrics=result.metrics,
+        held_out=result.held_out,
+        curve=result.curve,
+        cost_seconds=result.seconds,
+        message=result.message,
+        traceback=result.traceback,
+        host=platform.node(),
+        versions={name: version(name) for name in ("torch", "numpy")},
+    )
+
+
+def complexities(spec: BuildSpec, encodings: Sequence[Encoding]) -> tuple[list[int], list[int]]:
     """Return parameters and multiply-adds of the networks of `encodings`."""
-    chunks = [encodings[start : start + 256] for start in range(0, len(encodings), 256)]
-    with _pool(spec, workers) as pool:
-        pairs = [pair for chunk in pool.map(_complexities_in_worker, chunks) for pair in chunk]
-    return [parameters for parameters, _ in pairs], [multiply_adds for _, multiply_adds in pairs]
-
-
-def _append(path: Path, row: ShardRow) -> None:
-    line = json.dumps(dataclasses.asdict(row), separators=(",", ":")).encode() + b"\n"
-    with path.open("ab") as file:
-        if file.tell() and not _ends_with_newline(path):
-            file.truncate(path.read_bytes().rfind(b"\n") + 1)
-        file.write(line)
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+    space: SearchSpace = SEARCH_SPACES[spec.space]()
+    dataset = Source(spec.dataset).load()
+    counted = []
+    for encoding in encodings:
+        with torch.device("meta"):
+            model = networks.build(space, encoding, dataset.input_shape, dataset.classes, skeleton=spec.skeleton)
+        counted.append(complexity(model, dataset.input_shape))
+    return [cost.parameters for cost in counted], [cost.multiply_adds for cost in counted]
 
 
 def _check_manifest(spec: BuildSpec, work: Path) -> None:

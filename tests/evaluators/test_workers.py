@@ -361,10 +361,20 @@ def test_children_of_a_killed_worker_die_with_it(pool: Pool, tmp_path: Path) -> 
 
 def test_an_idle_worker_that_is_killed_costs_no_job(pool: Pool) -> None:
     """The next job runs on its successor, also when it was sent to the dying one."""
-    for _ in range(10):
+    for _ in range(5):
         pid = run(pool, faulty.process_id).answer
         os.kill(pid, signal.SIGKILL)
         assert status(run(pool, faulty.echo)) == Status.OK
+
+
+def test_a_job_that_was_sent_to_a_dying_worker_keeps_its_place() -> None:
+    """It starts before those that were submitted after it."""
+    with LocalProcesses(faulty.make, [Slot(0)]) as pool:
+        for _ in range(5):
+            pid = run(pool, faulty.process_id).answer
+            os.kill(pid, signal.SIGKILL)
+            tickets = [pool.submit((faulty.echo,)) for _ in range(3)]
+            assert list(drain(pool)) == tickets
 
 
 def test_random_faults_end_as_they_should() -> None:
@@ -592,14 +602,22 @@ def test_a_worker_that_dies_at_every_start_is_an_error() -> None:
 
 def test_a_worker_that_dies_at_its_first_starts_is_started_again(tmp_path: Path) -> None:
     """The job does not notice."""
-    make = functools.partial(faulty.make_dying_at_first, tmp_path / "diary", 2)
+    make = functools.partial(faulty.make_dying_sometimes, tmp_path / "diary", (1, 2))
     with LocalProcesses(make, [Slot(0)]) as pool:
+        assert run(pool, faulty.echo, 5).answer == 5
+
+
+def test_failed_starts_count_in_a_row_only(tmp_path: Path) -> None:
+    """Two before the worker was ready and one after do not make three."""
+    make = functools.partial(faulty.make_dying_sometimes, tmp_path / "diary", (1, 2, 4))
+    with LocalProcesses(make, [Slot(0)]) as pool:
+        run(pool, faulty.exit_at_once, 1)
         assert run(pool, faulty.echo, 5).answer == 5
 
 
 def test_jobs_survive_a_failed_start(tmp_path: Path) -> None:
     """After the error the same workers can be asked again."""
-    make = functools.partial(faulty.make_dying_at_first, tmp_path / "diary", 3)
+    make = functools.partial(faulty.make_dying_sometimes, tmp_path / "diary", (1, 2, 3))
     with LocalProcesses(make, [Slot(0)]) as pool:
         ticket = pool.submit((faulty.echo, 6))
         with pytest.raises(WorkerError):
@@ -846,7 +864,7 @@ def test_a_script_without_a_guarded_start_is_told_so(tmp_path: Path) -> None:
         _, err = parent.communicate(timeout=30)
     assert parent.returncode == 1
     assert "WorkerError: the worker of slot" in err
-    assert "if __name__ == '__main__'" in err.splitlines()[-1]
+    assert "A script must make workers under `if __name__ == '__main__'`." in err
 
 
 # --- slots -----------------------------------------------------------------------------------------

@@ -220,7 +220,9 @@ class ConstructionVectorEnv(NASVectorEnv):
             mask = np.ones(self.num_envs, np.bool_)
         self._check_selection("reset_mask", mask)
         if waiting := [row for row in self.waiting if mask[row]]:
-            raise InvalidArgument(f"the sub-environments {waiting} wait for an evaluation; collect() it before a reset.")
+            raise InvalidArgument(
+                f"the sub-environments {waiting} wait for an evaluation; collect() it before a reset."
+            )
         if not mask.any():
             raise InvalidArgument("reset_mask selects no sub-environment; at least one must be True.")
         if not self._begun and not mask.all():
