@@ -201,8 +201,8 @@ class EvaluationWriter(Sink):
         for name in ("encoding", "status"):
             if row[name] != before[name]:
                 raise ResumeError(
-                    f"{self.path}, row {row['row']}: the resumed search has {name} {row[name]}, the record {before[name]}; "
-                    "its agent, seed or library versions differ. Nothing was changed."
+                    f"{self.path}, row {row['row']}: the resumed search has {name} {row[name]}, the record "
+                    f"{before[name]}; its agent, seed or library versions differ. Nothing was changed."
                 )
         return True
 

@@ -236,6 +236,8 @@ def _train_pending(
     done_before = total - len(pending)
     done_here = 0
     on_progress(Progress(done_before, total, 0, 0.0))
+    if not pending:
+        return
     left = list(reversed(pending))
     failures = 0
     with LocalProcesses(functools.partial(make_child_worker, spec.task), deal_slots(workers)) as pool:

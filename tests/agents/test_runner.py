@@ -13,8 +13,10 @@ import nas_agents
 from nas_agents import Agent, EpisodeBatch, Evaluated, Sink
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument
+from nas_gym.evaluators.core import Evaluation, Evaluations, Queries, Status
 from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.objectives import Accuracy
+from nas_gym.search_spaces import Encoding
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
 
@@ -162,3 +164,58 @@ def test_interruption_publishes_what_was_evaluated() -> None:
     with pytest.raises(KeyboardInterrupt):
         nas_agents.run(InterruptedAt(envs, 0, None), envs, 100, 0, [count])
     assert sum(count.batches) == envs.counter.queries
+
+
+class StopAfter(Count):
+    """Wants to stop once so many episodes were published."""
+
+    def __init__(self, episodes: int) -> None:
+        super().__init__()
+        self.episodes = episodes
+
+    @property
+    def wants_stop(self) -> bool:
+        return sum(self.batches) >= self.episodes
+
+
+def test_sinks_stop_the_run_between_batches() -> None:
+    """A wish to stop lets the batch at hand be received whole, and no other begin."""
+    envs, stop = make_envs(), StopAfter(5)
+    result = nas_agents.run(nas_agents.make("random_search", envs, 0), envs, 100, 0, [stop])
+    assert (result.reason, stop.batches) == ("interrupted", [4, 4])
+
+
+def test_a_stop_after_the_last_query_interrupts_nothing() -> None:
+    """A run whose budget is used up has finished, whatever its sinks want."""
+    envs = make_envs()
+    result = nas_agents.run(nas_agents.make("random_search", envs, 0), envs, 8, 0, [StopAfter(8)])
+    assert result.reason == "budget"
+
+
+class HalfDiverging(SyntheticEvaluator):
+    """Fails for every architecture whose decisions add up to an odd number, and names them."""
+
+    def evaluate(self, queries: Queries) -> Evaluations:
+        return Evaluations.of([self._one(row) for row in queries.rows], self.search_metrics)
+
+    def _one(self, encoding: Encoding) -> Evaluation:
+        if sum(encoding) % 2 == 0:
+            return self.evaluate_one(encoding)
+        return Evaluation(Status.DIVERGED, {}, 1.0, f"{encoding} is odd")
+
+
+def test_messages_come_with_their_episodes() -> None:
+    """Every episode brings the message of its failure, or an empty one."""
+    space, count = ToySpace(), Count()
+    envs = ConstructionVectorEnv(space, HalfDiverging(space), Accuracy(), num_envs=16, autoreset_mode="Disabled")
+    nas_agents.run(nas_agents.make("random_search", envs, 0), envs, 16, 0, [count])
+    assert count.last is not None
+    assert count.last.messages == tuple(f"{e} is odd" if sum(e) % 2 else "" for e in count.last.batch.encodings)
+
+
+def test_an_episode_without_failures_has_empty_messages() -> None:
+    """Where nothing failed, the messages are empty texts, one an episode."""
+    envs, count = make_envs(), Count()
+    nas_agents.run(nas_agents.make("random_search", envs, 0), envs, 4, 0, [count])
+    assert count.last is not None
+    assert count.last.messages == ("",) * 4

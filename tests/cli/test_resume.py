@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 COMMAND = [sys.executable, "-c", "from nas_gym.cli import main; main()", "search"]
@@ -127,7 +127,7 @@ def test_a_killed_training_search_ends_with_the_same_trace(tmp_path: Path) -> No
     pytest.importorskip("torch")
     arguments = [*TRAINING, *EVOLUTION, "--budget", 40]
     assert run(*arguments, "--out", tmp_path / "whole").returncode == 0
-    moments = random.Random(time.time_ns())
+    moments = np.random.default_rng()
     command = [*arguments, "--out", tmp_path / "killed"]
     for _ in range(2):
         process = subprocess.Popen([*COMMAND, *map(str, command)], stdout=subprocess.DEVNULL)

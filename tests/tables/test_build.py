@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +20,10 @@ from toys import FEW_CELLS, FewCells, ToySpace, die
 
 from nas_gym import networks
 from nas_gym.errors import BuildInterrupted, InvalidArgument
-from nas_gym.networks.fit import Recipe
+from nas_gym.evaluators.store import EvaluationStore
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity
+from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces import SearchSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from nas_gym.tables import build
@@ -29,9 +33,9 @@ from nas_gym.tables.build import (
     ShardRow,
     Trainer,
     complexities,
-    read_shard,
+    read_rows,
     representatives,
-    shard_path,
+    store_path,
     train_shards,
     training_seed,
 )
@@ -67,20 +71,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progr
 @pytest.fixture
 def work(finished: tuple[Path, list[Progress]], tmp_path: Path) -> Path:
     """Return a copy of the finished working directory, to be damaged."""
-    for file in finished[0].iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
-def lines(work: Path, seed: int) -> list[bytes]:
-    """Return the lines of a shard."""
-    return shard_path(work, seed).read_bytes().splitlines(keepends=True)
-
-
-def parsed(line: bytes) -> ShardRow:
-    """Return the row that a line holds."""
-    fields = json.loads(line)
-    return ShardRow(**{**fields, "valid_correct": tuple(fields["valid_correct"])})
+def forget(work: Path, seed: int, kept: int) -> None:
+    """Leave only the first finished networks of a seed, as a kill would have done."""
+    with contextlib.closing(sqlite3.connect(store_path(work))) as database, database:
+        seeds = [training_seed(seed, cell) for cell in FEW_CELLS]
+        marks = ",".join("?" * len(seeds))
+        rows = database.execute(f"SELECT rowid FROM evaluations WHERE seed IN ({marks}) ORDER BY rowid", seeds)
+        dropped = [row for (row,) in rows][kept:]
+        database.executemany("DELETE FROM evaluations WHERE rowid = ?", [(row,) for row in dropped])
 
 
 def untimed(row: ShardRow) -> ShardRow:
@@ -98,14 +100,15 @@ def codes() -> set[int]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_class_is_trained_once_per_seed(finished: tuple[Path, list[Progress]], seed: int) -> None:
-    """A shard has one line a cell."""
-    assert len(lines(finished[0], seed)) == len(FEW_CELLS)
-    assert set(read_shard(shard_path(finished[0], seed))) == codes()
+    """The store has one row a cell and seed."""
+    with EvaluationStore.existing(store_path(finished[0])) as store:
+        assert len(store) == 2 * len(FEW_CELLS)
+    assert set(read_rows(SPEC, finished[0], seed)) == codes()
 
 
 def test_rows_hold_the_curve_the_test_result_and_the_time(finished: tuple[Path, list[Progress]]) -> None:
     """One count of correct validation images an epoch, one of test images, and processor seconds."""
-    for row in read_shard(shard_path(finished[0], 0)).values():
+    for row in read_rows(SPEC, finished[0], 0).values():
         assert row.status == "ok"
         assert len(row.valid_correct) == SPEC.recipe.epochs
         assert all(0 < correct <= VALID_IMAGES for correct in row.valid_correct)
@@ -115,7 +118,7 @@ def test_rows_hold_the_curve_the_test_result_and_the_time(finished: tuple[Path, 
 
 def test_seeds_differ(finished: tuple[Path, list[Progress]]) -> None:
     """Every seed has its own weights and order of images."""
-    shards = [read_shard(shard_path(finished[0], seed)) for seed in (0, 1)]
+    shards = [read_rows(SPEC, finished[0], seed) for seed in (0, 1)]
     one, other = ({code: row.valid_correct for code, row in shard.items()} for shard in shards)
     assert one != other
 
@@ -138,41 +141,42 @@ def test_the_time_left_falls_to_zero(finished: tuple[Path, list[Progress]]) -> N
 def test_a_row_trained_again_has_the_same_numbers(finished: tuple[Path, list[Progress]]) -> None:
     """Anyone can train a row from the recipe, in another process, and compare."""
     trainer = Trainer(SPEC)
-    rows = read_shard(shard_path(finished[0], 1))
+    rows = read_rows(SPEC, finished[0], 1)
     again = {space.code(cell): trainer.train(cell, seed=1) for cell in FEW_CELLS}
     assert {code: untimed(row) for code, row in again.items()} == {code: untimed(row) for code, row in rows.items()}
 
 
 def test_a_finished_build_starts_no_worker(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command again does nothing but report."""
-    monkeypatch.setattr(build, "ProcessPoolExecutor", None)
-    before = [lines(work, seed) for seed in (0, 1)]
+    monkeypatch.setattr(build, "make_child_worker", None)
+    before = [read_rows(SPEC, work, seed) for seed in (0, 1)]
     reports: list[Progress] = []
     train_shards(SPEC, work, [0, 1], workers=2, on_progress=reports.append)
     assert [(report.done, report.total) for report in reports] == [(8, 8)]
-    assert [lines(work, seed) for seed in (0, 1)] == before
+    assert [read_rows(SPEC, work, seed) for seed in (0, 1)] == before
 
 
 # --- resumption ------------------------------------------------------------------------------------
 
 
-def test_a_torn_last_line_is_trained_again_and_the_others_are_kept(work: Path) -> None:
-    """Half a line, left by a kill, is replaced by a whole one with the numbers that it had."""
-    before = lines(work, 0)
-    shard_path(work, 0).write_bytes(b"".join(before)[:-20])
+def test_a_missing_network_is_trained_and_the_others_are_kept(work: Path) -> None:
+    """It gets the numbers that it had."""
+    before = read_rows(SPEC, work, 0)
+    forget(work, 0, kept=3)
+    kept = read_rows(SPEC, work, 0)
     reports: list[Progress] = []
     train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
-    after = lines(work, 0)
+    after = read_rows(SPEC, work, 0)
     assert [report.done for report in reports] == [3, 4]
-    assert after[:-1] == before[:-1]
-    assert untimed(parsed(after[-1])) == untimed(parsed(before[-1]))
+    assert {code: after[code] for code in kept} == kept
+    assert {code: untimed(row) for code, row in after.items()} == {code: untimed(row) for code, row in before.items()}
 
 
 KILLED_BUILD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from nas_gym.networks.fit import Recipe
+from nas_gym.evaluators.store import EvaluationStore
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.tables.build import BuildSpec, train_shards
 
@@ -200,20 +204,21 @@ def test_a_build_killed_in_the_middle_leaves_no_worker_and_continues(tmp_path: P
         os.kill(parent.pid, signal.SIGKILL)
         # Workers inherit the pipe, so that its end is read only when the last of them is gone.
         parent.communicate(timeout=30)
-    safe = lines(work, 0)
+    safe = read_rows(SPEC, work, 0)
     reports: list[Progress] = []
     train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
+    after = read_rows(SPEC, work, 0)
     assert len(safe) == 2
     assert [report.done for report in reports] == [2, 3, 4]
-    assert lines(work, 0)[:2] == safe
-    assert sorted(json.loads(line)["code"] for line in lines(work, 0)) == sorted(codes())
+    assert {code: after[code] for code in safe} == safe
+    assert set(after) == codes()
 
 
 def test_a_build_whose_workers_die_says_what_is_safe(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times in a row without a network is enough."""
-    shard_path(work, 0).write_bytes(b"".join(lines(work, 0)[:1]))
-    monkeypatch.setattr(build, "_start_worker", die)
-    with pytest.raises(BuildInterrupted, match=r"died 3 times in a row .* 1 of 4 are safe in .*fewer workers"):
+    """Three starts in a row without a worker are enough."""
+    forget(work, 0, kept=1)
+    monkeypatch.setattr(build, "make_child_worker", die)
+    with pytest.raises(BuildInterrupted, match=r"1 of 4 are safe in .*the same command continues"):
         train_shards(SPEC, work, [0], workers=1)
 
 
@@ -229,13 +234,13 @@ def test_a_build_whose_workers_die_says_what_is_safe(work: Path, monkeypatch: py
     ],
 )
 def test_a_directory_of_another_table_is_refused(work: Path, other: BuildSpec) -> None:
-    """Shards of two recipes are never mixed."""
+    """Trainings of two recipes are never mixed."""
     with pytest.raises(InvalidArgument, match="holds an unfinished build of another table"):
         train_shards(other, work, [0], workers=1)
 
 
 def test_a_second_build_in_the_same_directory_is_refused(work: Path) -> None:
-    """While one is running, another one does not write into its shards."""
+    """While one is running, another one does not write into its store."""
     refusals: list[str] = []
 
     def second(progress: Progress) -> None:
@@ -261,22 +266,12 @@ def test_a_build_without_workers_is_refused(tmp_path: Path, workers: int) -> Non
         train_shards(SPEC, tmp_path, [0], workers=workers)
 
 
-# --- shards ----------------------------------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------------
 
 
-def test_a_shard_that_was_not_begun_is_empty(tmp_path: Path) -> None:
-    """No file, no rows."""
-    assert read_shard(shard_path(tmp_path, 0)) == {}
-
-
-def test_every_torn_last_line_is_ignored(work: Path) -> None:
-    """Wherever the last line was cut, the rows before it are read."""
-    content = shard_path(work, 0).read_bytes()
-    complete = list(read_shard(shard_path(work, 0)).values())[:-1]
-    torn = work / "torn.jsonl"
-    for length in range(content[:-1].rfind(b"\n") + 1, len(content)):
-        torn.write_bytes(content[:length])
-        assert list(read_shard(torn).values()) == complete
+def test_a_seed_that_was_not_begun_is_empty(tmp_path: Path) -> None:
+    """No store, no rows."""
+    assert read_rows(SPEC, tmp_path, 0) == {}
 
 
 def test_a_spec_survives_the_way_through_json() -> None:
@@ -328,7 +323,7 @@ def test_a_space_that_is_too_large_for_a_table_is_refused(too_large: SearchSpace
 
 def test_complexities_are_those_of_real_networks() -> None:
     """Parameters and multiply-adds, in the order of the encodings."""
-    parameters, multiply_adds = complexities(SPEC, FEW_CELLS, workers=1)
+    parameters, multiply_adds = complexities(SPEC, FEW_CELLS)
     real = [
         complexity(networks.build(space, cell, (1, 8, 8), 10, skeleton=SPEC.skeleton), (1, 8, 8)) for cell in FEW_CELLS
     ]
