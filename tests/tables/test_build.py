@@ -176,7 +176,7 @@ KILLED_BUILD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.networks.recipe import Recipe
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.tables.build import BuildSpec, train_shards
 
