@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,21 @@ def exit_at_once(code: int) -> None:
 def segfault() -> None:
     """Read from address zero."""
     ctypes.string_at(0)
+
+
+def segfault_among_threads() -> None:
+    """Read from address zero, with many other threads deep in their functions."""
+    for _ in range(50):
+        threading.Thread(target=descend, args=(120,), daemon=True).start()
+    time.sleep(0.2)
+    segfault()
+
+
+def descend(depth: int) -> None:
+    """Sleep at the bottom of many calls."""
+    if depth:
+        descend(depth - 1)
+    time.sleep(FOREVER)
 
 
 def signal_self(number: int) -> None:

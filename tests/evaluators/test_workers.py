@@ -311,6 +311,11 @@ def test_a_fatal_signal_leaves_a_traceback(pool: Pool, job: faulty.Job, function
     assert f"in {function}\n" in trace(run(pool, *job))
 
 
+def test_a_traceback_too_long_to_keep_delays_nothing(pool: Pool) -> None:
+    """The dump of many threads is cut short."""
+    assert "signal 11" in message(run(pool, faulty.segfault_among_threads))
+
+
 @pytest.mark.parametrize("job", TOO_LONG.values(), ids=TOO_LONG.keys())
 def test_a_job_over_its_limit_times_out(pool: Pool, job: faulty.Job) -> None:
     """Whatever it does, it ends soon after its limit."""
