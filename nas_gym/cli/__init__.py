@@ -7,7 +7,7 @@ import sys
 import typer
 
 from nas_gym import __version__
-from nas_gym.cli import agents, envs, search, store, tables
+from nas_gym.cli import agents, datasets, envs, search, store, tables
 from nas_gym.cli.console import errors
 from nas_gym.errors import (
     FidelityError,
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("envs")(envs.envs)
 app.command("agents")(agents.agents)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(store.app, name="store")
 app.add_typer(tables.app, name="tables")
 

@@ -238,9 +238,8 @@ class TestOrder:
 
 def flat(evaluated: Evaluated) -> list[Any]:
     """Return everything about a batch of episodes but when it was."""
-    return [vars(evaluated.batch), evaluated.metrics, evaluated.cost_seconds, evaluated.messages] + [
-        replace(evaluated.usage, real_seconds=0.0)
-    ]
+    usage = replace(evaluated.usage, real_seconds=0.0)
+    return [vars(evaluated.batch), evaluated.metrics, evaluated.cost_seconds, evaluated.messages, usage]
 
 
 class Slow(RandomSearch):

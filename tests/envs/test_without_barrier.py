@@ -1,8 +1,7 @@
-"""`advance` and `collect`: equal to `step` in every value, exact budgets with episodes in flight, and what is refused."""
+"""`advance` and `collect`: equal to `step` in every value, exact budgets with episodes in flight, refusals."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -137,7 +136,7 @@ class TestEqualsStep:
     @given(numbers=numbers, count=st.integers(1, 4), seed=st.integers(0, 2**32))
     def test_many_episodes_in_flight(self, numbers: list[int], count: int, seed: int) -> None:
         """Whichever rows go on and in whatever order evaluations complete, every row sees what it sees alone."""
-        rng = random.Random(seed)
+        rng = np.random.default_rng(seed)
         held = Held()
         envs = make(count, held, repeat_query="resample+charge")
         alone = [make() for _ in range(count)]
@@ -147,7 +146,7 @@ class TestEqualsStep:
         for number in numbers:
             free = [row for row in range(count) if row not in envs.waiting]
             if free:
-                row = rng.choice(free)
+                row = int(rng.choice(free))
                 action = choose(number, envs.action_masks()[row])
                 observations, info = envs.advance(np.full(count, action), np.arange(count) == row)
                 expected = alone[row].step([action])
@@ -158,7 +157,7 @@ class TestEqualsStep:
                     is None
                 )
                 alone[row].outcome = expected
-            held.release(*rng.sample(range(len(held.given)), rng.randint(0, len(held.given))))
+            held.release(*rng.permutation(len(held.given))[: rng.integers(0, len(held.given) + 1)].tolist())
             observations, rewards, terminated, truncated, info = envs.collect()
             for row in info.get("completion_order", ()):
                 expected = alone[row].outcome
@@ -325,7 +324,7 @@ class TestBudget:
     @given(seed=st.integers(0, 2**32), budget=st.integers(1, 12), count=st.integers(1, 4))
     def test_it_is_never_exceeded(self, repeat_query: str, seed: int, budget: int, count: int) -> None:
         """However submissions and outcomes interleave, charged queries and those in flight stay within the budget."""
-        rng = random.Random(seed)
+        rng = np.random.default_rng(seed)
         held = Held()
         envs = make(count, held, repeat_query=repeat_query)
         envs.counter.budget = budget
@@ -333,14 +332,14 @@ class TestBudget:
         for _ in range(60):
             free = [row for row in range(count) if row not in envs.waiting]
             if free:
-                row = rng.choice(free)
+                row = int(rng.choice(free))
                 if envs.get_state().over[row]:
                     envs.reset(options={"reset_mask": np.arange(count) == row} if count > 1 else None)
                 try:
-                    go_on(envs, row, rng.choice([FIRST, SECOND, (POOL, POOL)]))
+                    go_on(envs, row, (FIRST, SECOND, (POOL, POOL))[rng.integers(3)])
                 except BudgetExhausted:
                     assert envs.counter.queries + len(envs.waiting) >= budget
-            held.release(*rng.sample(range(len(held.given)), rng.randint(0, len(held.given))))
+            held.release(*rng.permutation(len(held.given))[: rng.integers(0, len(held.given) + 1)].tolist())
             envs.collect()
             assert envs.counter.queries + len(envs.waiting) <= budget
 
