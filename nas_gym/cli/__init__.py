@@ -7,7 +7,7 @@ import sys
 import typer
 
 from nas_gym import __version__
-from nas_gym.cli import agents, datasets, envs, search, store, tables
+from nas_gym.cli import agents, datasets, envs, search, store, tables, train
 from nas_gym.cli.console import errors
 from nas_gym.errors import (
     FidelityError,
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("search")(search.search)
+app.command("train")(train.train)
 app.command("envs")(envs.envs)
 app.command("agents")(agents.agents)
 app.add_typer(datasets.app, name="datasets")

@@ -20,6 +20,7 @@ from torch import nn
 
 from nas_gym import networks
 from nas_gym.datasets import Dataset, Source
+from nas_gym.errors import InvalidArgument
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.latency import Latency, LatencyError
 from nas_gym.evaluators.limits import Limits
@@ -51,6 +52,8 @@ class ChildTask:
         sizes: keyword arguments of the network builder.
         limits: what a child may cost.
         builder: ``module:function`` that builds the networks instead of the registered builder of the space.
+        reference: ``module:function`` of one network of the user's own, called with (C, H, W) and the number of
+            classes; it is trained whatever the encoding.
         resident_bytes: largest part of the data that is held on the device; None = half of its free memory.
     """
 
@@ -60,15 +63,38 @@ class ChildTask:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     builder: str | None = None
+    reference: str | None = None
     resident_bytes: float | None = None
 
     def build(self, encoding: Encoding, dataset: Dataset) -> nn.Module:
-        """Return the untrained network of an encoding."""
+        """Return the untrained network of an encoding.
+
+        Raises:
+            InvalidArgument: the reference is no module that puts out one logit per class.
+        """
+        if self.reference is not None:
+            return self._build_reference(dataset)
         sizes = {**self.sizes, **({"dropout": self.recipe.dropout} if self.recipe.dropout else {})}
         if self.builder is None:
             return networks.build(self.space, encoding, dataset.input_shape, dataset.classes, **sizes)
         build = resolve(self.builder)
         return build(self.space.decode(encoding), dataset.input_shape, dataset.classes, **sizes)
+
+    def _build_reference(self, dataset: Dataset) -> nn.Module:
+        model = resolve(str(self.reference))(dataset.input_shape, dataset.classes)
+        if not isinstance(model, nn.Module):
+            raise InvalidArgument(f"{self.reference} must return a torch.nn.Module, got {type(model).__name__}.")
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        training = model.training
+        with torch.no_grad():
+            shape = tuple(model.eval()(torch.zeros((1, *dataset.input_shape), device=device)).shape)
+        model.train(training)
+        if shape != (1, dataset.classes):
+            raise InvalidArgument(
+                f"{self.reference} must map [N, {', '.join(map(str, dataset.input_shape))}] to [N, {dataset.classes}], "
+                f"got {list(shape)} for one image."
+            )
+        return model
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,6 @@ class TrainingJob:
         resume_from: checkpoint of the same training after fewer epochs.
         pause_to: where to leave a checkpoint.
         score_test: whether to score the test set at the end.
-        export_to: where to leave the trained weights as well, for a model file.
         known: metrics measured before, such as the latency, which the limits need.
     """
 
@@ -117,6 +142,7 @@ class ChildResult:
         paused: whether `pause_to` was written.
         message: why it failed, one line.
         traceback: where, if known.
+        resumed_epochs: those of the curve that come from `resume_from`.
     """
 
     status: Status
@@ -127,6 +153,7 @@ class ChildResult:
     paused: bool = False
     message: str = ""
     traceback: str = ""
+    resumed_epochs: int = 0
 
 
 class Diverged(ArithmeticError):
@@ -157,6 +184,7 @@ class ChildWorker:
         self.device = device
         self.dataset = task.source.load()
         self.data = DeviceData.of(self.dataset, device, task.resident_bytes)
+        self._resumed_epochs = 0
 
     def warm_up(self) -> None:
         """Pay for the start of torch, which no child should be charged for."""
@@ -171,6 +199,7 @@ class ChildWorker:
         watch = Stopwatch(self.device)
         measured: dict[str, float] = {}
         curve: Curve = {}
+        self._resumed_epochs = 0
         try:
             with peak_memory(self.device, measured):
                 return self._answer(job, watch, measured, curve)
@@ -182,7 +211,13 @@ class ChildWorker:
                 message = f"{type(error).__name__}: {message}"
             kept = {name: tuple(values) for name, values in curve.items()}
             return ChildResult(
-                status, measured, kept, seconds=watch.seconds, message=message.splitlines()[0], traceback=text
+                status,
+                measured,
+                kept,
+                seconds=watch.seconds,
+                message=message.splitlines()[0],
+                traceback=text,
+                resumed_epochs=self._resumed_epochs,
             )
         finally:
             if self.device.startswith("cuda"):
@@ -233,7 +268,12 @@ class ChildWorker:
     def _train(self, job: TrainingJob, watch: Stopwatch, measured: dict[str, float], curve: Curve) -> ChildResult:
         deadline = time.monotonic() + self.task.limits.deadline_seconds
         child = ChildTraining(self, job.encoding, job.seed, deadline, curve)
-        started_at = child.resume(job.resume_from) if job.resume_from is not None else 0.0
+        started_at = 0.0
+        if job.resume_from is not None:
+            # A checkpoint that was damaged or removed meanwhile costs the time that it would have saved, no more.
+            with contextlib.suppress(CheckpointError):
+                started_at = child.resume(job.resume_from)
+                self._resumed_epochs = child.fitting.epoch
         measured["build_seconds"] = watch.seconds
         child.run(job.epochs, watch, started_at)
         seconds = watch.seconds
@@ -243,7 +283,8 @@ class ChildWorker:
         if job.score_test:
             held_out = scores(confusion(child.fitting.model, self.data.test, self.dataset.classes), "test")
         kept = {name: tuple(values) for name, values in curve.items()}
-        return ChildResult(Status.OK, measured, kept, held_out, seconds, job.pause_to is not None)
+        paused = job.pause_to is not None
+        return ChildResult(Status.OK, measured, kept, held_out, seconds, paused, resumed_epochs=self._resumed_epochs)
 
 
 class BuildFailed(RuntimeError):

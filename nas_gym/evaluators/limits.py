@@ -10,12 +10,12 @@ from typing import Any
 from nas_gym.errors import InvalidArgument
 
 _METRICS = {
-    "max_parameters": ("parameters", 1.0),
-    "max_multiply_adds": ("multiply_adds", 1.0),
-    "max_memory_mb": ("training_memory_bytes", 1e6),
-    "max_latency_ms": ("latency_seconds", 1e-3),
+    "max_parameters": ("parameters", 1.0, ""),
+    "max_multiply_adds": ("multiply_adds", 1.0, ""),
+    "max_memory_mb": ("training_memory_bytes", 1e6, " in MB"),
+    "max_latency_ms": ("latency_seconds", 1e-3, " in ms"),
 }
-"""The metric that a limit bounds, and the limit's unit in that of the metric."""
+"""The metric that a limit bounds, the limit's unit in that of the metric, and how messages name it."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,18 @@ class Limits:
         'parameters is 2,000,000, over the limit max_parameters = 1,000,000'
         """
         found = []
-        for name, (metric, unit) in _METRICS.items():
+        for name, (metric, unit, shown) in _METRICS.items():
             limit = getattr(self, name)
             if limit is not None and metric in measured and measured[metric] > limit * unit:
                 value = measured[metric] / unit
-                shown = metric if unit == 1 else f"{metric} in {name.rsplit('_', 1)[1]}"
-                found.append(f"{shown} is {value:,.6g}, over the limit {name} = {limit:,.6g}".replace("e+0", "e"))
+                found.append(f"{metric}{shown} is {_text(value)}, over the limit {name} = {_text(limit)}")
         return "; ".join(found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)
+
+
+def _text(value: float) -> str:
+    """Return large numbers to the unit, small ones to six digits."""
+    return f"{value:,.0f}" if value >= 1e5 else f"{value:,.6g}"

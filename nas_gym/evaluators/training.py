@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 import platform
 import tempfile
+import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -43,6 +46,7 @@ from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvalu
 from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Workers, deal_slots
 from nas_gym.networks.recipe import Recipe, content_hash
 from nas_gym.networks.scores import SCORES
+from nas_gym.registry import resolve
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 VERSION = 1
@@ -61,20 +65,20 @@ class _Child:
     Attributes:
         key: what it is in the store.
         score_test: whether the test set is scored at the end.
+        keep_weights: whether a checkpoint is left after the last epoch, too.
         tickets: everybody who asked for exactly this.
         attempts: failed attempts so far.
         known: metrics measured before the training.
-        started_at: epochs of the checkpoint it continues from, 0 = from scratch.
         pause_to: where it leaves a checkpoint.
         job: what a worker is doing for it.
     """
 
     key: EvaluationKey
     score_test: bool
+    keep_weights: bool = False
     tickets: list[int] = field(default_factory=list)
     attempts: int = 0
     known: dict[str, float] = field(default_factory=dict)
-    started_at: int = 0
     pause_to: Path | None = None
     job: _Job | None = None
 
@@ -111,6 +115,7 @@ class TrainingEvaluator(Evaluator):
         store: str | Path | EvaluationStore | None = None,
         retries: int = 2,
         builder: str | None = None,
+        reference: str | None = None,
         resident_bytes: float | None = None,
     ) -> None:
         """Configure the evaluator; nothing is loaded, started or trained before the first query.
@@ -129,11 +134,13 @@ class TrainingEvaluator(Evaluator):
             store: an `EvaluationStore` or the path of one; by default a temporary one.
             retries: further attempts after a child was killed or out of memory.
             builder: ``module:function`` that builds the networks instead of the space's own builder.
+            reference: ``module:function`` of one network of the user's own, see `ChildTask`.
             resident_bytes: largest part of the data that is held on the device, see `DeviceData.of`.
 
         Raises:
             UnknownName: no such data set.
-            InvalidArgument: a value outside its range, or more workers than the GPUs take.
+            InvalidArgument: a value outside its range, a builder that cannot be imported, or more workers than the
+                GPUs take.
         """
         self.space = space
         self.recipe = recipe or Recipe()
@@ -145,7 +152,11 @@ class TrainingEvaluator(Evaluator):
         if self.limits.max_latency_ms is not None and latency is None:
             raise InvalidArgument("max_latency_ms needs latency, which says how to measure it, e.g. latency='local'.")
         self.latency = latency
-        self.task = ChildTask(space, source, self.recipe, dict(sizes or {}), self.limits, builder, resident_bytes)
+        if builder is not None:
+            _check_builder(builder)
+        self.task = ChildTask(
+            space, source, self.recipe, dict(sizes or {}), self.limits, builder, reference, resident_bytes
+        )
         self.retries = _count("retries", retries)
         self.device = _checked_device(device)
         gpus = torch.cuda.device_count() if self.device.startswith("cuda") else 0
@@ -155,6 +166,7 @@ class TrainingEvaluator(Evaluator):
         self._repeats: dict[tuple[Encoding, int], int] = {}
         self._children: dict[str, _Child] = {}
         self._jobs: dict[int, _Child] = {}
+        self._completions: deque[Completion[ChildResult]] = deque()
         self._answers: dict[int, Evaluation] = {}
         self.trained_epochs = 0
 
@@ -238,8 +250,13 @@ class TrainingEvaluator(Evaluator):
 
     def collect(self, timeout: float | None = None) -> list[tuple[int, Evaluation]]:
         """Return the trainings that have ended, in that order."""
-        if not self._answers:
-            self._advance(timeout)
+        started = time.monotonic()
+        left = timeout
+        while not self._answers and self._jobs:
+            self._advance(left)
+            # What came may have been a measurement or a failed attempt, after which the child goes on.
+            if timeout is not None and (left := timeout - (time.monotonic() - started)) <= 0:
+                break
         ready = list(self._answers.items())
         self._answers.clear()
         return ready
@@ -256,6 +273,34 @@ class TrainingEvaluator(Evaluator):
         held_out = {} if stored is None else stored.held_out
         tests = {name: held_out.get(name, math.nan) for name, metric in self.metrics.items() if metric.held_out}
         return {**evaluation.metrics, **tests}
+
+    def train_again(self, encodings: Sequence[Encoding], seeds: int) -> list[list[StoredEvaluation]]:
+        """Train architectures at full length with seeds of their own, and keep the weights in the store.
+
+        The test set is not touched. What an interrupted call has finished is not trained again.
+
+        Args:
+            encodings: what to train, each as it is.
+            seeds: trainings of each.
+
+        Returns:
+            One list per architecture, with one answer per seed.
+        """
+        keys = [
+            [
+                self.key(e, self.recipe.epochs, stream_key(self.evaluation_seed, e, "final", seed))
+                for seed in range(seeds)
+            ]
+            for e in encodings
+        ]
+        tickets = [self._enqueue(key, keep_weights=True) for row in keys for key in row]
+        answers = {key.digest: self._wait(ticket) for key, ticket in zip(itertools.chain(*keys), tickets, strict=True)}
+        return [[self._final(key, answers[key.digest]) for key in row] for row in keys]
+
+    def _final(self, key: EvaluationKey, answer: Evaluation) -> StoredEvaluation:
+        """Return what the store holds, or a failure that it does not keep as an answer."""
+        stored = self.store.get(key)
+        return stored or StoredEvaluation(answer.status, {}, {}, {}, answer.cost_seconds, answer.message)
 
     def key(self, canonical: Encoding, epochs: int, seed: int) -> EvaluationKey:
         """Return what a training is called in the store."""
@@ -280,7 +325,7 @@ class TrainingEvaluator(Evaluator):
         }
         # The latency is part of the answer; the device is not, although its rounding differs.
         latency = None if self.latency is None else self.latency.fingerprint
-        return content_hash([self.recipe.to_json(), sizes, self.task.builder, latency])
+        return content_hash([self.recipe.to_json(), sizes, self.task.builder, self.task.reference, latency])
 
     def _epochs(self, fidelity: int | None) -> int:
         return self.recipe.epochs if fidelity is None else self.check_fidelity(fidelity)
@@ -292,7 +337,7 @@ class TrainingEvaluator(Evaluator):
         # The seed leaves the fidelity out: a longer training must continue the shorter one.
         return self._enqueue(self.key(canonical, epochs, stream_key(self.evaluation_seed, canonical, repeat)))
 
-    def _enqueue(self, key: EvaluationKey, score_test: bool = False) -> int:
+    def _enqueue(self, key: EvaluationKey, score_test: bool = False, keep_weights: bool = False) -> int:
         """Return a ticket for a training: answered from the store, shared with one in flight, or begun."""
         ticket = next(self._tickets)
         stored = self._stored(key, score_test)
@@ -301,9 +346,9 @@ class TrainingEvaluator(Evaluator):
         elif key.digest in self._children:
             self._children[key.digest].tickets.append(ticket)
         else:
-            child = _Child(key, score_test, [ticket])
-            self._children[key.digest] = child
+            child = _Child(key, score_test, keep_weights, [ticket])
             self._begin(child)
+            self._children[key.digest] = child
         return ticket
 
     # --- the store ---------------------------------------------------------------------------------
@@ -348,22 +393,22 @@ class TrainingEvaluator(Evaluator):
         self._jobs[ticket] = child
 
     def _training_job(self, child: _Child) -> TrainingJob:
-        epochs, checkpoint = self._checkpoint(child.key)
-        child.started_at = epochs
-        child.pause_to = self.store.temporary_file() if child.key.fidelity < self.recipe.epochs else None
+        checkpoint = self._checkpoint(child.key)
+        kept = child.keep_weights or child.key.fidelity < self.recipe.epochs
+        child.pause_to = self.store.temporary_file() if kept else None
         key = child.key
         return TrainingJob(
             key.encoding, key.fidelity, key.seed, checkpoint, child.pause_to, child.score_test, child.known
         )
 
-    def _checkpoint(self, key: EvaluationKey) -> tuple[int, Path | None]:
-        """Return epochs and file of the longest paused training that `key` continues; (0, None) if there is none."""
+    def _checkpoint(self, key: EvaluationKey) -> Path | None:
+        """Return the file of the longest paused training that `key` continues, None if there is none."""
         for epochs, stored in sorted(self.store.fidelities(key).items(), reverse=True):
             if epochs < key.fidelity and stored.artifact is not None:
                 path = self.store.artifact_path(stored.artifact)
                 if path is not None:
-                    return epochs, path
-        return 0, None
+                    return path
+        return None
 
     def _wait(self, ticket: int) -> Evaluation:
         while ticket not in self._answers:
@@ -378,11 +423,17 @@ class TrainingEvaluator(Evaluator):
             DatasetError: the workers cannot load the data.
             StoreError: an answer cannot be stored; it is not given either.
         """
-        if not self._jobs:
-            return
-        for completion in self.workers.collect(timeout):
+        if not self._completions and self._jobs:
+            self._completions.extend(self.workers.collect(timeout))
+        while self._completions:
+            completion = self._completions.popleft()
             child = self._jobs.pop(completion.ticket)
-            self._go_on(child, _result(completion))
+            try:
+                self._go_on(child, _result(completion))
+            except BaseException:
+                # Nobody works on it any more, so whoever asks again must not wait for it.
+                self._children.pop(child.key.digest, None)
+                raise
 
     def _go_on(self, child: _Child, result: ChildResult) -> None:
         """Finish a child, try it again, or go from its measurement to its training."""
@@ -404,7 +455,7 @@ class TrainingEvaluator(Evaluator):
             stored = dataclasses.replace(stored, artifact=self.store.put_artifact(child.pause_to))
         key = self._over_limit_key(child.key) if result.status is Status.OVER_LIMIT else child.key
         self.store.put(key, stored)
-        self.trained_epochs += max(_epochs_of(stored) - child.started_at, 0)
+        self.trained_epochs += max(_epochs_of(stored) - result.resumed_epochs, 0)
         del self._children[child.key.digest]
         evaluation = self._evaluation(stored)
         self._answers.update(dict.fromkeys(child.tickets, evaluation))
@@ -443,6 +494,7 @@ class TrainingEvaluator(Evaluator):
             del self.workers
         self._jobs.clear()
         self._children.clear()
+        self._completions.clear()
         if "store" in self.__dict__ and not isinstance(self._store, EvaluationStore):
             self._finalize_store()
             del self.store
@@ -451,7 +503,7 @@ class TrainingEvaluator(Evaluator):
         """Leave processes, open files and loaded data behind when copied to another process."""
         live = ("workers", "store", "dataset", "_finalize_store", "_tickets")
         state = {name: value for name, value in self.__dict__.items() if name not in live}
-        return {**state, "_children": {}, "_jobs": {}, "_answers": {}}
+        return {**state, "_children": {}, "_jobs": {}, "_completions": deque(), "_answers": {}}
 
 
 def _remove_temporary(store: EvaluationStore, folder: tempfile.TemporaryDirectory[str]) -> None:
@@ -501,6 +553,24 @@ def _count(name: str, value: object, least: int = 0) -> int:
     return value
 
 
+def _size(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise InvalidArgument(f"{name} must be a number of at least 0, got {value!r}.")
+    return value
+
+
+def _check_builder(builder: str) -> None:
+    """Check that a builder exists: a typo would be stored as a failure of every architecture.
+
+    Raises:
+        InvalidArgument: it does not.
+    """
+    try:
+        resolve(builder)
+    except ImportError as error:
+        raise InvalidArgument(f"the builder {builder!r} cannot be imported: {error}.") from error
+
+
 def _checked_device(device: str) -> str:
     """Return a device that exists.
 
@@ -530,6 +600,7 @@ _OWN_FIELDS = (
     "store",
     "retries",
     "builder",
+    "reference",
 )
 
 
@@ -545,8 +616,8 @@ def training_evaluator(
         sizes: keyword arguments of the network builder.
         **settings: ``dataset``, ``image_size``, ``subset``, ``split_seed``, ``valid_share`` (see `Source`); the fields
             of `Recipe` and `Limits`; ``latency`` (see `parse_latency`) and ``latency_batch``; ``resident_mb``; and
-            ``evaluation_seed``, ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``
-            (see `TrainingEvaluator`). What is None is left at its default.
+            ``evaluation_seed``, ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``,
+            ``reference`` (see `TrainingEvaluator`). What is None is left at its default.
 
     Raises:
         UnknownName: a setting that does not exist.
@@ -563,7 +634,7 @@ def training_evaluator(
     if "latency" in given:
         latency = parse_latency(given["latency"], _count("latency_batch", given.get("latency_batch", 1), 1))
     own = {name: given[name] for name in _OWN_FIELDS if name in given}
-    resident = None if "resident_mb" not in given else 1e6 * given["resident_mb"]
+    resident = None if "resident_mb" not in given else 1e6 * _size("resident_mb", given["resident_mb"])
     return TrainingEvaluator(
         space, source, recipe, sizes=sizes, limits=limits, latency=latency, resident_bytes=resident, **own
     )
