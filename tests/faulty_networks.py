@@ -46,8 +46,8 @@ def diverging(logits: Tensor) -> Tensor:
 
 
 def slow(logits: Tensor) -> Tensor:
-    """Take a second a batch."""
-    time.sleep(1)
+    """Take half a second a batch."""
+    time.sleep(0.5)
     return logits
 
 
@@ -79,8 +79,7 @@ def segfault(logits: Tensor) -> Tensor:
 
 
 FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
-    fault.__name__: fault
-    for fault in (sound, broken, greedy, diverging, slow, hanging, killed, killed_once, segfault)
+    fault.__name__: fault for fault in (sound, broken, greedy, diverging, slow, hanging, killed, killed_once, segfault)
 }
 NAMES = (*FAULTS, "unbuildable")
 

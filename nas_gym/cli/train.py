@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,6 +80,8 @@ def train(
             references = train_candidates(own, [(encoding, float("nan"))], seeds, metric)
         results: dict[str, Any] = {"ranking": [one.to_json() for one in ranked], "models": {}}
         for name, trained, candidate in _deployed(evaluator, own, ranked, references):
+            # Files without a ranking are what an interrupted command left.
+            shutil.rmtree(target / name, ignore_errors=True)
             test, failed = deploy(trained, candidate, target / name)
             results["models"][name] = {**candidate.to_json(), "test": test}
             for one in failed:

@@ -334,7 +334,8 @@ class ChildTraining:
                 raise Diverged(f"the training loss is {loss} in epoch {self.fitting.epoch}")
             found = confusion(self.fitting.model, self.worker.data.valid, classes, check=self._check_time)
             values = scores(found, "valid")
-            if values["valid_accuracy"] <= 1 / classes and self._restart():
+            # Balanced, since always answering with the most frequent class is no better than chance.
+            if values["valid_balanced_accuracy"] <= 1 / classes and self._restart():
                 continue
             for name, value in {
                 **values,

@@ -44,7 +44,7 @@ class Limits:
         """
         for name, value in asdict(self).items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and value > 0):
+            if value is not None and not (number and 0 < value < math.inf):
                 raise InvalidArgument(f"{name} must be a positive number or None, got {value!r}.")
 
     @property

@@ -241,6 +241,14 @@ class TestCached:
             (Status.OK, [FIRST]) if status.transient else (status, [])
         )
 
+    def test_what_was_not_asked_inside_is_not_recalled_there(self) -> None:
+        """Of an architecture that came twice, the evaluator inside was asked once, and recalls it once."""
+        inner = Later()
+        cached = Cached(inner)
+        for _ in range(2):
+            cached.recall(FIRST, None, inner.evaluate_one(FIRST))
+        assert inner.recalled == [FIRST]
+
     def test_the_highest_fidelity_is_the_default_one(self, small_table: Path) -> None:
         """Without a fidelity and at the highest one, a submitted query is the same."""
         cached = noisy(small_table, cached=True)

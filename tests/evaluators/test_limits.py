@@ -63,7 +63,7 @@ def test_the_deadline_is_the_limit_of_the_training_time(limit: float | None, sec
     assert Limits(max_train_seconds=limit).deadline_seconds == seconds
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, True, "5"], ids=repr)
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, True, "5"], ids=repr)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_limit_must_be_positive(name: str, value: Any) -> None:
     """The message has the name and the value."""
