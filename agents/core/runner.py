@@ -94,10 +94,9 @@ def run(
     counter = envs.counter
     counter.budget = budget
     counter.reset()
-    player = _Player(agent, envs, sinks)
+    player = _Player(agent, envs, sinks, seed)
     started = time.perf_counter()
     free_batches = 0
-    envs.reset(seed=seed)
     while counter.queries < budget:
         if any(sink.wants_stop for sink in sinks):
             return RunResult("interrupted", counter.usage())
@@ -148,7 +147,8 @@ class FirstSeen:
 class _Player:
     """Plays batches of episodes and tells the sinks about every one that ended, whatever happens."""
 
-    def __init__(self, agent: Agent, envs: Envs, sinks: Sequence[Sink]) -> None:
+    def __init__(self, agent: Agent, envs: Envs, sinks: Sequence[Sink], seed: int) -> None:
+        self.seed: int | None = seed
         self.agent = agent
         self.envs = envs
         self.sinks = sinks
@@ -157,7 +157,9 @@ class _Player:
     def play(self, count: int) -> EpisodeBatch:
         """Play the first `count` sub-environments to their ends."""
         selected = np.arange(self.envs.num_envs) < count
-        observations, info = self.envs.reset(options={"reset_mask": selected})
+        # The first batch may be smaller than the others; what it leaves out must not begin, or it would be charged.
+        observations, info = self.envs.reset(seed=self.seed, options={"reset_mask": selected})
+        self.seed = None
         trace = _Trace(count)
         alive = np.ones(count, np.bool_)
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from nas_gym.cli.console import output
 from nas_gym.datasets import DATASETS, Source
-from nas_gym.errors import DatasetError, MissingExtra
+from nas_gym.datasets.cache import data_root
+from nas_gym.datasets.vision import download as fetch
+from nas_gym.datasets.vision import downloaded
 
 app = typer.Typer(help="Data sets: list, describe, download.", no_args_is_help=True)
 
@@ -30,13 +33,9 @@ def list_() -> None:
 
 
 def _here(name: str) -> str:
-    try:
-        DATASETS[name]()
-    except MissingExtra:
-        return "needs nas-gym\\[train]"
-    except DatasetError:
-        return "no"
-    return "yes"
+    if find_spec("sklearn" if name == "digits" else "torchvision") is None:
+        return escape('no: pip install "nas-gym[train]"')
+    return "yes" if name == "digits" or downloaded(name) else f"no: nas-gym datasets download {name}"
 
 
 @app.command()
@@ -54,18 +53,20 @@ def info(
     channels, height, width = dataset.input_shape
     parts = {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
     megabytes = sum(part.nbytes for part in parts.values()) / 1e6
-    output.print(f"{name}: {width}x{height} pixels, {channels} channel(s), {megabytes:,.1f} MB", highlight=False)
+    title = f"{name}: {width}x{height} pixels, {channels} channel(s), {megabytes:,.1f} MB"
+    output.print(title, markup=False, highlight=False, soft_wrap=True)
     table = Table("Class", *parts, box=None, pad_edge=False, header_style="bold")
     counts = [np.bincount(part.labels, minlength=dataset.classes) for part in parts.values()]
     for label, class_name in enumerate(dataset.class_names):
-        table.add_row(class_name, *(f"{count[label]:,}" for count in counts))
+        table.add_row(escape(class_name), *(f"{count[label]:,}" for count in counts))
     table.add_row("all", *(f"{len(part):,}" for part in parts.values()), style="bold")
     output.print(table)
     mean = ", ".join(f"{value:.1f}" for value in dataset.mean)
     deviation = ", ".join(f"{value:.1f}" for value in dataset.deviation)
-    output.print(f"Mean {mean}; deviation {deviation}; fingerprint {dataset.fingerprint}", highlight=False)
+    numbers = f"Mean {mean}; deviation {deviation}; fingerprint {dataset.fingerprint}"
+    output.print(numbers, highlight=False, soft_wrap=True)
     for note in dataset.notes:
-        output.print(note, markup=False, highlight=False)
+        output.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -74,8 +75,5 @@ def download(name: Annotated[str, typer.Argument(help="Name of a public data set
 
     Example: nas-gym datasets download cifar10
     """
-    from nas_gym.datasets.cache import data_root
-    from nas_gym.datasets.vision import download as fetch
-
     fetch(name)
-    output.print(f"{name} is in {Path(data_root())}.", highlight=False, soft_wrap=True)
+    output.print(f"{name} is in {data_root()}.", markup=False, highlight=False, soft_wrap=True)

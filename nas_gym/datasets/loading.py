@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from nas_gym.errors import DatasetError, MissingExtra
 _IN_MEMORY_BYTES = 2**28
 _CARVED = 0.15
 """Share of validation and of test images where a data set has neither."""
+_SPOKEN = {"valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ def load(source: Source) -> Dataset:
     """
     images = read(source)
     selections, notes = complete(images, source)
+    if images.digest is None:
+        images = replace(images, digest=content_digest(images))
     if source.subset is not None:
         selections = subset(images, selections, source)
     splits = {name: select(images, selection) for name, selection in selections.items()}
@@ -49,6 +52,7 @@ def load(source: Source) -> Dataset:
     mean, deviation = images.mean, images.deviation
     if mean is None or deviation is None or source.subset is not None:
         mean, deviation = mean_and_deviation(splits["train"].images)
+    mean, deviation = _per_channel(source, "mean", mean, images), _per_channel(source, "deviation", deviation, images)
     described = [images.class_names, splits["train"].images.shape[1:], mean, deviation]
     return Dataset(
         source.name,
@@ -80,7 +84,8 @@ def read(source: Source) -> Images:
             found = read_npz(path)
         return found if source.image_size is None else resized(found, source.image_size)
     except ImportError as error:
-        if isinstance(error, MissingExtra):
+        # What a user's own function lacks is no extra of this distribution.
+        if isinstance(error, MissingExtra) or (error.name or "").partition(".")[0] != "PIL":
             raise
         raise MissingExtra(f"the data set {source.name!r}", "train", error) from error
 
@@ -110,18 +115,47 @@ def _named(name: str) -> Images:
     return found
 
 
+def _per_channel(source: Source, what: str, values: tuple[float, ...], images: Images) -> tuple[float, ...]:
+    """Return a statistic as plain numbers.
+
+    Raises:
+        DatasetError: a function returned another number of them, or one that nothing can be standardised with.
+    """
+    channels = images.train.images.shape[-1]
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != channels or not np.isfinite(numbers).all() or (what == "deviation" and min(numbers) <= 0):
+        allowed = "positive numbers" if what == "deviation" else "numbers"
+        raise DatasetError(
+            f"the {what} of the data set {source.name!r} must be {channels} finite {allowed}, one per channel, "
+            f"got {numbers}."
+        )
+    return numbers
+
+
 def complete(images: Images, source: Source) -> tuple[dict[str, Selection], tuple[str, ...]]:
-    """Return what train, valid and test are made of, and a note where the source did not say."""
+    """Return what train, valid and test are made of, and a note where the source did not say.
+
+    Raises:
+        DatasetError: a part has no images, or too few to carve another part out of it.
+    """
+    for name, part in images.parts.items():
+        if not len(part):
+            raise DatasetError(f"the data set {source.name!r} has no images in the part {name}.")
     own = {name: Selection(name, np.arange(len(part))) for name, part in images.parts.items()}
     lacking = [name for name in ("valid", "test") if name not in own]
     if not lacking:
         return own, ()
     shares = (source.valid_share,) if len(lacking) == 1 else (_CARVED, _CARVED)
     sizes = share_sizes(len(images.train), shares)
+    if not sizes[0] or sum(sizes) != len(images.train):
+        raise DatasetError(
+            f"the data set {source.name!r} has {len(images.train)} training images, too few to take a part for "
+            f"{' and '.join(lacking)} out of them; add images, or these parts."
+        )
     chosen = stratified_split(images.train.labels, sizes, source.split_seed)
     carved = {name: Selection("train", part) for name, part in zip(("train", *lacking), chosen, strict=True)}
     notes = tuple(
-        f"The {name} part is {share:.0%} of the training images, drawn by split_seed {source.split_seed}."
+        f"The {_SPOKEN[name]} part is {100 * share:.3g}% of the training images, drawn by split_seed {source.split_seed}."
         for name, share in zip(lacking, shares, strict=True)
     )
     return {**own, **carved}, notes
@@ -175,14 +209,11 @@ def select(images: Images, selection: Selection) -> Split:
 
 
 def check_classes(source: Source, images: Images, splits: dict[str, Split]) -> None:
-    """Check that every part has images, and every class training images.
+    """Check that every class has training images.
 
     Raises:
         DatasetError: one has none.
     """
-    for name, split in splits.items():
-        if not len(split):
-            raise DatasetError(f"the data set {source.name!r} has no images in the part {name}.")
     counts = np.bincount(splits["train"].labels, minlength=len(images.class_names))
     if missing := [images.class_names[label] for label in np.flatnonzero(counts == 0)]:
         raise DatasetError(

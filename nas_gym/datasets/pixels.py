@@ -39,6 +39,8 @@ def mean_and_deviation(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...]
 
 def resized(images: Images, size: int) -> Images:
     """Return images fitted into squares of `size` pixels: proportions kept, cropped from the centre, bilinear."""
+    if images.train.images.shape[1:3] == (size, size):
+        return images
     parts = {name: Split(_fitted(part.images, size), part.labels) for name, part in images.parts.items()}
     # Statistics of the old pixels hold no longer.
     return dataclasses.replace(images, **parts, mean=None, deviation=None, digest=None)
@@ -49,8 +51,10 @@ def _fitted(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
 
     channels = images.shape[-1]
     result = np.empty((len(images), size, size, channels), np.uint8)
+    # Pillow knows pictures of one and of three channels; any other number is as many pictures.
+    together = slice(0, 3) if channels == 3 else None
     for index, image in enumerate(images):
-        picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-        fitted = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
-        result[index] = fitted.reshape(size, size, channels)
+        for channel in [together] if together else range(channels):
+            fitted = ImageOps.fit(Image.fromarray(image[:, :, channel]), (size, size), Image.Resampling.BILINEAR)
+            result[index, :, :, channel] = np.asarray(fitted)
     return result

@@ -5,6 +5,7 @@ Dimension letters: N images, H height, W width, C channels.
 
 from __future__ import annotations
 
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,16 @@ from nas_gym.errors import DatasetError, InvalidArgument, MissingExtra
 
 _CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 _CLASSES["svhn"] = "SVHN"
+_FILES = {
+    "mnist": "MNIST/raw/train-images-idx3-ubyte",
+    "fashion_mnist": "FashionMNIST/raw/train-images-idx3-ubyte",
+    "cifar10": "cifar-10-batches-py/data_batch_1",
+    "cifar100": "cifar-100-python/train",
+    "svhn": "train_32x32.mat",
+}
+"""A file that torchvision keeps in `data_root` for each data set."""
+_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, TypeError, KeyError, AssertionError)
+"""What torchvision raises for missing and for damaged files, depending on the data set and the damage."""
 _BY_SPLIT = ("svhn",)
 """Data sets whose parts torchvision names by ``split=`` instead of ``train=``."""
 
@@ -44,6 +55,11 @@ def svhn() -> Images:
     return _load("svhn")
 
 
+def downloaded(name: str) -> bool:
+    """Tell whether a data set lies in `data_root`, without reading it and without torchvision."""
+    return (data_root() / _FILES[name]).exists()
+
+
 def download(name: str) -> None:
     """Download a data set into `data_root`; what is there already is checked and kept.
 
@@ -57,9 +73,11 @@ def download(name: str) -> None:
     for train in (True, False):
         try:
             _part(name, train, download=True)
-        except (OSError, RuntimeError) as error:
+        except (*_DAMAGED, HTTPException) as error:
+            if isinstance(error, MissingExtra):
+                raise
             raise DatasetError(
-                f"the download of {name!r} to {data_root()} failed: {error}. Check the connection and try again, or "
+                f"the download of {name!r} to {data_root()} failed: {str(error).rstrip('.')}. Check the connection and try again, or "
                 "put the files there by hand."
             ) from error
 
@@ -73,12 +91,17 @@ def _load(name: str) -> Images:
     """
     try:
         train, test = (_part(name, train, download=False) for train in (True, False))
-    except RuntimeError as error:
+        parts = _split(train), _split(test)
+    except _DAMAGED as error:
+        if isinstance(error, MissingExtra):
+            raise
+        state = "damaged or incomplete" if downloaded(name) else "missing"
         raise DatasetError(
-            f"the data set {name!r} is not complete in {data_root()}: {str(error).splitlines()[0]} "
-            f"Download it with `nas-gym datasets download {name}`, or set NAS_GYM_DATA to the folder that has it."
+            f"the data set {name!r} is {state}: looked for {_FILES[name]} and what belongs to it in "
+            f"{data_root().absolute()}. Download it with `nas-gym datasets download {name}`, or set the environment "
+            "variable NAS_GYM_DATA to the folder that has it."
         ) from error
-    return Images(tuple(str(one) for one in getattr(train, "classes", range(10))), _split(train), None, _split(test))
+    return Images(tuple(str(one) for one in getattr(train, "classes", range(10))), parts[0], None, parts[1])
 
 
 def _part(name: str, train: bool, download: bool) -> Any:  # noqa: ANN401 - a data set of torchvision

@@ -139,7 +139,7 @@ class TrainingEvaluator(Evaluator):
 
         Raises:
             UnknownName: no such data set.
-            InvalidArgument: a value outside its range, a builder that cannot be imported, or more workers than the
+            InvalidArgument: a value outside its range, a function that cannot be imported, or more workers than the
                 GPUs take.
         """
         self.space = space
@@ -152,8 +152,8 @@ class TrainingEvaluator(Evaluator):
         if self.limits.max_latency_ms is not None and latency is None:
             raise InvalidArgument("max_latency_ms needs latency, which says how to measure it, e.g. latency='local'.")
         self.latency = latency
-        if builder is not None:
-            _check_builder(builder)
+        _check_function("builder", builder)
+        _check_function("reference", reference)
         self.task = ChildTask(
             space, source, self.recipe, dict(sizes or {}), self.limits, builder, reference, resident_bytes
         )
@@ -559,16 +559,17 @@ def _size(name: str, value: object) -> float:
     return value
 
 
-def _check_builder(builder: str) -> None:
-    """Check that a builder exists: a typo would be stored as a failure of every architecture.
+def _check_function(name: str, target: str | None) -> None:
+    """Check that a function of the user exists: a typo would be stored as a failure of every architecture.
 
     Raises:
         InvalidArgument: it does not.
     """
     try:
-        resolve(builder)
+        if target is not None:
+            resolve(target)
     except ImportError as error:
-        raise InvalidArgument(f"the builder {builder!r} cannot be imported: {error}.") from error
+        raise InvalidArgument(f"the {name} {target!r} cannot be imported: {error}.") from error
 
 
 def _checked_device(device: str) -> str:

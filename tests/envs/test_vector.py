@@ -436,10 +436,14 @@ class TestBadInput:
             envs.reset(options=options)
         assert envs.get_state().lengths.tolist() == [1, 1]
 
-    def test_the_first_reset_begins_everything(self) -> None:
-        """A partial reset needs episodes to continue."""
-        with pytest.raises(InvalidArgument, match="first reset"):
-            toy_vector(2).reset(options={"reset_mask": np.array([True, False])})
+    def test_what_the_first_reset_leaves_out_rests(self) -> None:
+        """Its actions are ignored and nothing is charged until it is begun."""
+        envs = gymnasium.make_vec("NAS-Cell-v0", num_envs=2, autoreset_mode="Disabled", evaluator="synthetic").unwrapped
+        envs.reset(seed=0, options={"reset_mask": np.array([True, False])})
+        for _ in range(6):
+            _, _, terminated, _, info = envs.step(np.zeros(2, np.int64))
+        assert (terminated.tolist(), info["_encoding"].tolist()) == ([True, True], [True, False])
+        assert (envs.counter.queries, envs.counter.environment_steps) == (1, 6)
 
     def test_seeds_come_one_a_row(self) -> None:
         """A list of seeds of another length is refused."""

@@ -9,8 +9,8 @@ from toys import ToySpace
 
 from nas_gym import networks
 from nas_gym.errors import InvalidArgument, InvalidEncoding, UnknownName
-from nas_gym.networks.nas_bench_201 import CellModule, Skeleton, build
-from nas_gym.networks.operations import Complexity, complexity
+from nas_gym.networks.nas_bench_201 import CellModule, Skeleton, build, stem
+from nas_gym.networks.operations import Complexity, Dropout, complexity
 from nas_gym.search_spaces.nas_bench_201 import Cell, NASBench201Space
 
 space = NASBench201Space()
@@ -54,7 +54,8 @@ def test_the_official_network_costs_exactly_what_the_benchmark_says(text: str, p
     """Parameters and multiply-adds on CIFAR-10 are the published ones, to the last digit."""
     input_shape, classes = CIFAR10
     model = networks.build(space, space.from_string(text), input_shape, classes)
-    assert complexity(model, input_shape) == published
+    found = complexity(model, input_shape)
+    assert (found.parameters, found.multiply_adds) == (published.parameters, published.multiply_adds)
 
 
 @pytest.mark.parametrize("reduction", ["residual", "pooling"])
@@ -192,3 +193,31 @@ def test_build_takes_the_decoded_cell() -> None:
     built = build(space.decode((1, 2, 3, 4, 0, 1)), *DIGITS, skeleton=SMALL)
     dispatched = networks.build(space, (1, 2, 3, 4, 0, 1), *DIGITS, skeleton=SMALL)
     assert str(built) == str(dispatched)
+
+
+# --- large images ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "halvings"), [(64, 0), (65, 1), (128, 1), (224, 2), (260, 3)])
+def test_the_stem_halves_what_is_above_64_pixels(size: int, halvings: int) -> None:
+    """By convolutions with stride 2 before the official one."""
+    layers, (height, width) = stem(3, 4, (size, size))
+    strides = [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert strides == [2] * halvings + [1]
+    assert layers(torch.zeros(2, 3, size, size)).shape[2:] == (height, width)
+    assert height <= 64
+
+
+def test_dropout_comes_before_the_classifier() -> None:
+    """Only if it is asked for."""
+    layers = list(networks.build(space, (1,) * 6, (3, 32, 32), 10, dropout=0.2))
+    assert isinstance(layers[-2], Dropout)
+    assert not any(isinstance(layer, Dropout) for layer in networks.build(space, (1,) * 6, (3, 32, 32), 10))
+
+
+def test_a_skeleton_may_be_given_by_its_fields() -> None:
+    """As an environment does."""
+    fields = {"channels": 8, "cells_per_stage": 1, "stages": 2, "reduction": "pooling"}
+    by_fields = networks.build(space, (3,) * 6, (1, 8, 8), 10, skeleton=fields)
+    by_object = networks.build(space, (3,) * 6, (1, 8, 8), 10, skeleton=Skeleton(**fields))
+    assert str(by_fields) == str(by_object)

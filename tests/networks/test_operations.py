@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_gym.networks.operations import REDUCTIONS, Complexity, ReLUConvBN, complexity
+from nas_gym.networks.operations import REDUCTIONS, Complexity, Dropout, ReLUConvBN, complexity
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -45,39 +45,43 @@ IMAGE = (3, 8, 8)
     ("module", "expected"),
     [
         pytest.param(
-            nn.Conv2d(3, 5, 3, padding=1, bias=False), Complexity(3 * 5 * 9, 8 * 8 * 5 * 3 * 9), id="convolution"
+            nn.Conv2d(3, 5, 3, padding=1, bias=False),
+            Complexity(3 * 5 * 9, 8 * 8 * 5 * 3 * 9, 8 * 8 * 5),
+            id="convolution",
         ),
         pytest.param(
             nn.Conv2d(3, 5, 3, padding=1),
-            Complexity(3 * 5 * 9 + 5, 8 * 8 * 5 * (3 * 9 + 1)),
+            Complexity(3 * 5 * 9 + 5, 8 * 8 * 5 * (3 * 9 + 1), 8 * 8 * 5),
             id="convolution with bias",
         ),
         pytest.param(
             nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
-            Complexity(3 * 6 * 9, 4 * 4 * 6 * 3 * 9),
+            Complexity(3 * 6 * 9, 4 * 4 * 6 * 3 * 9, 4 * 4 * 6),
             id="strided convolution",
         ),
         pytest.param(
             nn.Conv2d(3, 6, (1, 3), padding=(0, 1), groups=3, bias=False),
-            Complexity(6 * 3, 8 * 8 * 6 * 3),
+            Complexity(6 * 3, 8 * 8 * 6 * 3, 8 * 8 * 6),
             id="grouped convolution of 1x3",
         ),
         pytest.param(
-            nn.Sequential(nn.Flatten(), nn.Linear(192, 7)), Complexity(192 * 7 + 7, 192 * 7 + 7), id="linear layer"
+            nn.Sequential(nn.Flatten(), nn.Linear(192, 7)),
+            Complexity(192 * 7 + 7, 192 * 7 + 7, 192 + 7),
+            id="linear layer",
         ),
-        pytest.param(nn.BatchNorm2d(3), Complexity(6, 0), id="normalisation costs parameters only"),
-        pytest.param(nn.AvgPool2d(3), Complexity(0, 0), id="pooling costs nothing"),
+        pytest.param(nn.BatchNorm2d(3), Complexity(6, 0, 8 * 8 * 3), id="normalisation costs parameters only"),
+        pytest.param(nn.AvgPool2d(3), Complexity(0, 0, 2 * 2 * 3), id="pooling costs nothing"),
     ],
 )
 def test_complexity_of_layers_worked_out_by_hand(module: nn.Module, expected: Complexity) -> None:
-    """Parameters of everything, multiply-adds of convolutions and linear layers."""
+    """Parameters of everything, multiply-adds of convolutions and linear layers, outputs of all layers."""
     assert complexity(module, IMAGE) == expected
 
 
 def test_a_layer_applied_twice_is_computed_twice() -> None:
     """Shared weights are stored once and cost at every use."""
     layer = nn.Conv2d(3, 3, 1, bias=False)
-    assert complexity(nn.Sequential(layer, layer), IMAGE) == Complexity(9, 2 * 8 * 8 * 9)
+    assert complexity(nn.Sequential(layer, layer), IMAGE) == Complexity(9, 2 * 8 * 8 * 9, 2 * 8 * 8 * 3)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -100,3 +104,22 @@ def test_measuring_leaves_no_hooks() -> None:
     module = ReLUConvBN(3, 3, 3)
     assert complexity(module, IMAGE) == complexity(module, IMAGE)
     assert not module[1]._forward_hooks
+
+
+def test_the_memory_of_training_is_worked_out_by_hand() -> None:
+    """Weights, gradients and one moment a parameter, and the activations of two images, in single precision."""
+    assert Complexity(10, 0, 7).training_bytes(batch_size=2, optimiser_slots=1) == 4 * (10 * 3 + 7 * 2)
+
+
+def test_dropout_keeps_the_mean_of_what_it_drops() -> None:
+    """A third is dropped, the rest is scaled up; the generator decides which."""
+    layer = Dropout(1 / 3)
+    layer.generator = torch.Generator().manual_seed(0)
+    dropped = layer(torch.ones(300, 100))
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
+    assert float((dropped == 0).float().mean()) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_dropout_rests_in_evaluation_mode() -> None:
+    """What comes in goes out."""
+    assert torch.equal(Dropout(0.5).eval()(torch.ones(3)), torch.ones(3))

@@ -189,7 +189,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         Args:
             seed: if given, starts the evaluator's repeat counters anew; the dynamics draw nothing.
             options: ``{"fidelity": int}`` sets the fidelity of the new episodes; ``{"reset_mask": bool[N]}``
-                begins only these sub-environments, the others go on.
+                begins only these sub-environments, the others go on, or rest until
+                they are begun if none ever was.
 
         Raises:
             InvalidArgument: an unknown option, a malformed mask, or a list of seeds of another length.
@@ -225,8 +226,6 @@ class ConstructionVectorEnv(NASVectorEnv):
             )
         if not mask.any():
             raise InvalidArgument("reset_mask selects no sub-environment; at least one must be True.")
-        if not self._begun and not mask.all():
-            raise InvalidArgument("the first reset must begin all sub-environments; leave reset_mask out.")
         return mask
 
     def _check_selection(self, name: str, mask: object) -> None:
