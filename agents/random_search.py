@@ -84,7 +84,13 @@ class RandomSearch(Proposer):
         return None
 
     def tell(self, encodings: Sequence[Encoding], returns: npt.NDArray[np.float64]) -> dict[str, float]:
-        """Learn nothing."""
+        """Learn nothing but, without replacement, what need not be drawn again."""
+        if not self.config.replacement:
+            # A resumed search is told of encodings that this process has not drawn.
+            strangers = set(encodings) - self._drawn
+            self._drawn |= strangers
+            if strangers and self._left is not None:
+                self._left = [encoding for encoding in self._left if encoding not in strangers]
         return {"return_mean": float(returns.mean())}
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from .timing import Row
 
 _CELL: Encoding = (3, 3, 3, 2, 3, 3)
-_RECIPE = Recipe(epochs=10, precision="float32")
+_RECIPE = Recipe(epochs=25, precision="float32")
 _SIZES = {"skeleton": {"channels": 16, "cells_per_stage": 1, "stages": 3}}
 _REPEATS = 3
 _ALLOWED_OVERHEAD = 0.05

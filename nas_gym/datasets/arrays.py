@@ -89,8 +89,8 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
             found = ", ".join(file.files) or "none"
     except _UNREADABLE as error:
         raise DatasetError(
-            f"{path}: cannot be read as an .npz file of plain arrays: {str(error).rstrip('.')}. Write it with numpy.savez; "
-            "arrays of objects are refused, since reading them would run code."
+            f"{path}: cannot be read as an .npz file of plain arrays: {str(error).rstrip('.')}. "
+            "Write it with numpy.savez; arrays of objects are refused, since reading them would run code."
         ) from error
     needed += ("x_valid", "y_valid") if {"x_valid", "y_valid"} & arrays.keys() else ()
     if missing := [name for name in needed if name not in arrays]:

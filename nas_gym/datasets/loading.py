@@ -155,7 +155,8 @@ def complete(images: Images, source: Source) -> tuple[dict[str, Selection], tupl
     chosen = stratified_split(images.train.labels, sizes, source.split_seed)
     carved = {name: Selection("train", part) for name, part in zip(("train", *lacking), chosen, strict=True)}
     notes = tuple(
-        f"The {_SPOKEN[name]} part is {100 * share:.3g}% of the training images, drawn by split_seed {source.split_seed}."
+        f"The {_SPOKEN[name]} part is {100 * share:.3g}% of the training images, "
+        f"drawn by split_seed {source.split_seed}."
         for name, share in zip(lacking, shares, strict=True)
     )
     return {**own, **carved}, notes

@@ -77,8 +77,8 @@ def download(name: str) -> None:
             if isinstance(error, MissingExtra):
                 raise
             raise DatasetError(
-                f"the download of {name!r} to {data_root()} failed: {str(error).rstrip('.')}. Check the connection and try again, or "
-                "put the files there by hand."
+                f"the download of {name!r} to {data_root()} failed: {str(error).rstrip('.')}. Check the connection "
+                "and try again, or put the files there by hand."
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,13 @@ def test_a_part_knows_its_bytes() -> None:
     ("names", "parts", "message"),
     [
         pytest.param(("a",), {"train": split(labels=[0] * 4)}, "at least 2 classes, got 1", id="one class"),
-        pytest.param(("a", "b"), {"train": split(labels=[0, 1, 2, 0])}, "labels of train must lie", id="label too large"),
+        pytest.param(
+            ("a", "b"), {"train": split(labels=[0, 1, 2, 0])}, "labels of train must lie", id="label too large"
+        ),
         pytest.param(("a", "b"), {"train": split(labels=[0, 1, -1, 0])}, "got -1 to 1", id="negative label"),
-        pytest.param(("a", "b"), {"train": split(), "test": split(shape=(3, 4, 1))}, "those of test [3, 4, 1]", id="shape"),
+        pytest.param(
+            ("a", "b"), {"train": split(), "test": split(shape=(3, 4, 1))}, "those of test have [3, 4, 1]", id="shape"
+        ),
     ],
 )
 def test_the_parts_of_a_data_set_fit_together(names: tuple[str, ...], parts: dict[str, Split], message: str) -> None:
@@ -85,7 +88,7 @@ def test_only_parts_that_exist_are_listed() -> None:
 )
 def test_other_values_are_refused(field: str, value: object) -> None:
     """The message has the value received."""
-    with pytest.raises(InvalidArgument, match=rf"{field}|name of a data set.*{re.escape(repr(value))}"):
+    with pytest.raises(InvalidArgument, match=rf"{field} .*, got {re.escape(repr(value))}\.$"):
         Source(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
@@ -93,12 +96,6 @@ def test_a_source_is_restored_from_json() -> None:
     """Records name data sets by these fields."""
     source = Source("cats.npz", image_size=8, subset=40, split_seed=3, valid_share=0.2)
     assert Source(**source.to_json()) == source
-
-
-def test_a_source_crosses_process_boundaries() -> None:
-    """Workers get it pickled."""
-    source = Source("cats.npz", image_size=8)
-    assert pickle.loads(pickle.dumps(source)) == source
 
 
 @pytest.mark.parametrize(
@@ -112,9 +109,7 @@ def test_a_source_crosses_process_boundaries() -> None:
         pytest.param("some/where", True, id="slash"),
     ],
 )
-def test_paths_are_told_from_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_path: bool
-) -> None:
+def test_paths_are_told_from_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_path: bool) -> None:
     """A registered name comes first; a folder that exists needs no slash."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pets").mkdir()
@@ -133,7 +128,9 @@ def test_the_home_folder_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     [
         pytest.param("digit", UnknownName, "unknown data set 'digit'. Did you mean 'digits'", id="typo"),
         pytest.param("cats.npz", InvalidArgument, "there is no file or folder", id="no file"),
-        pytest.param("./README", InvalidArgument, "must be an .npz file or a folder, got another file", id="other file"),
+        pytest.param(
+            "./README", InvalidArgument, "must be an .npz file or a folder, got another file", id="other file"
+        ),
         pytest.param("no_such_module:f", InvalidArgument, "there is no module 'no_such_module'", id="no module"),
         pytest.param("json:f", InvalidArgument, "module 'json' has no attribute 'f'", id="no function"),
     ],

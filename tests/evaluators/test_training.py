@@ -294,7 +294,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"evaluation_seed": 1},
     "data": {"subset": 100},
     "builder": {"builder": "nas_gym.networks.nas_bench_201:build"},
-    "reference": {"reference": "reference_networks:NAME"},
+    "reference": {"reference": "reference_networks:small"},
     "latency": {"latency": "local:warm_up=0,repeats=1"},
 }
 
@@ -715,7 +715,7 @@ VALUES: dict[str, Any] = {
     "store": "store.sqlite",
     "retries": 0,
     "builder": "faulty_networks:build",
-    "reference": "reference_networks:linear",
+    "reference": "reference_networks:small",
 }
 
 

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(60)
 
 TWO = deal_slots(2)
 MEGABYTE = 1 << 20
+PATIENCE = 20.0
 KINDS: dict[str, Callable[..., Workers[Any, Any]]] = {
     "in process": InProcess,
     "local processes": lambda make: LocalProcesses(make, TWO),
@@ -43,7 +44,9 @@ def drain(pool: Pool) -> dict[int, Completion[Any]]:
     """Collect until nothing is in flight; return the completions by ticket, in their order."""
     found: dict[int, Completion[Any]] = {}
     while pool.in_flight:
-        for completion in pool.collect():
+        completions = pool.collect(timeout=PATIENCE)
+        assert completions, f"none of {pool.in_flight} jobs ended within {PATIENCE} seconds"
+        for completion in completions:
             assert completion.ticket not in found
             found[completion.ticket] = completion
     return found
