@@ -55,7 +55,7 @@ def test_a_part_knows_its_bytes() -> None:
         ),
     ],
 )
-def test_the_parts_of_a_data_set_fit_together(names: tuple[str, ...], parts: dict[str, Split], message: str) -> None:
+def test_the_parts_of_a_data_set_fit_together(names: tuple[str, ...], parts: dict[str, Any], message: str) -> None:
     """Two classes or more, one shape, and labels that name classes."""
     with pytest.raises(InvalidArgument, match=re.escape(message)):
         Images(names, **parts)

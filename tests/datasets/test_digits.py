@@ -86,7 +86,9 @@ def test_standardised_pixels_are_those_of_the_packaged_table_bit_by_bit(data: Da
     """Standardising bytes in single precision gives what the table was trained on."""
     flat, labels = sklearn_datasets.load_digits(return_X_y=True)
     pixels = flat.astype(np.float32).reshape(-1, 8, 8, 1)
-    parts = dict(zip(PARTS, stratified_split(labels, DIGITS_SIZES, seed=0), strict=True))
+    parts: dict[str, npt.NDArray[np.int64]] = dict(
+        zip(PARTS, stratified_split(labels, DIGITS_SIZES, seed=0), strict=True)
+    )
     training = pixels[parts["train"]]
     old = (pixels[parts[name]] - np.float32(training.mean())) / np.float32(training.std())
     images = part(data, name).images.astype(np.float32)

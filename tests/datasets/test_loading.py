@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,13 @@ def make(**changes: Any) -> Images:
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
     """Return a function that loads what a user's function returns."""
+    module = ModuleType("my_package")
+    monkeypatch.setitem(sys.modules, "my_package", module)
 
     def load_found(found: object, **fields: Any) -> Dataset:
-        monkeypatch.setattr(sys.modules["string"], "pets", lambda: found, raising=False)
-        return load(Source("string:pets", **fields))
+        monkeypatch.setattr(module, "pets", lambda: found, raising=False)
+        return load(Source("my_package:pets", **fields))
 
-    import string
-
-    assert string is sys.modules["string"]
     return load_found
 
 
@@ -101,7 +101,7 @@ def test_a_function_may_return_a_data_set(loaded: Callable[..., Dataset]) -> Non
 
 def test_other_results_of_a_function_are_refused(loaded: Callable[..., Dataset]) -> None:
     """The message says what it must return and what it did."""
-    with pytest.raises(DatasetError, match=r"'string:pets' must return nas_gym\.datasets\.Images .* got list"):
+    with pytest.raises(DatasetError, match=r"'my_package:pets' must return nas_gym\.datasets\.Images .* got list"):
         loaded([])
 
 
@@ -112,9 +112,9 @@ def test_what_a_function_cannot_import_is_no_extra(loaded: Callable[..., Dataset
     def pets() -> Images:
         raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
 
-    monkeypatch.setattr("string.pets", pets)
+    monkeypatch.setattr(sys.modules["my_package"], "pets", pets)
     with pytest.raises(ModuleNotFoundError, match="pandas") as caught:
-        load(Source("string:pets"))
+        load(Source("my_package:pets"))
     assert not isinstance(caught.value, MissingExtra)
 
 
@@ -205,12 +205,14 @@ def test_drawn_parts_are_stratified(loaded: Callable[..., Dataset]) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        pytest.param(make(valid=part(0), test=part(4)), "'string:pets' has no images in the part valid", id="valid"),
+        pytest.param(
+            make(valid=part(0), test=part(4)), "'my_package:pets' has no images in the part valid", id="valid"
+        ),
         pytest.param(make(train=part(0)), "has no images in the part train", id="train"),
         pytest.param(make(train=part(2)), "has 2 training images, too few to take a part for valid and test", id="few"),
         pytest.param(
             make(class_names=("cat", "dog", "elk"), valid=part(4), test=part(4)),
-            "'string:pets' has no training image of 'elk'",
+            "'my_package:pets' has no training image of 'elk'",
             id="class",
         ),
     ],
@@ -281,7 +283,7 @@ def test_a_subset_is_stratified(loaded: Callable[..., Dataset]) -> None:
 def test_a_subset_too_small_for_its_classes_is_refused(loaded: Callable[..., Dataset]) -> None:
     """A class without training images cannot be learned."""
     names = tuple("abcdefgh")
-    with pytest.raises(DatasetError, match="has no training image of .*; add some, or use a larger subset"):
+    with pytest.raises(DatasetError, match=r"has no training image of .*; add some, or use a larger subset"):
         loaded(make(class_names=names, train=part(80, classes=8)), subset=4)
 
 

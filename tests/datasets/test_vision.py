@@ -167,7 +167,7 @@ def test_a_damaged_data_set_is_an_error(data_root: Path, file: str, content: byt
     pytest.importorskip("torchvision")
     path = write_mnist(data_root, "mnist") / file
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(DatasetError, match="'mnist' is damaged or incomplete: .*nas-gym datasets download mnist"):
+    with pytest.raises(DatasetError, match=r"'mnist' is damaged or incomplete: .*nas-gym datasets download mnist"):
         read("mnist")
 
 
