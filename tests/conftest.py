@@ -20,6 +20,7 @@ if find_spec("torch") is None:  # the base installation
     collect_ignore = [
         "networks",
         "evaluators/test_child.py",
+        "evaluators/test_estimate.py",
         "evaluators/test_latency.py",
         "evaluators/test_training.py",
         "tables/test_build.py",

@@ -210,7 +210,7 @@ def _stack(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
     """Join batches, padding to the longest episode with zeros (masks: with True)."""
     longest = max(batch.actions.shape[1] for batch in batches)
 
-    def pad(values: npt.NDArray[Any], fill: Any) -> npt.NDArray[Any]:
+    def pad(values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
         missing = [(0, 0)] * values.ndim
         missing[1] = (0, longest - values.shape[1])
         return np.pad(values, missing, constant_values=fill)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from nas_gym.evaluators.estimate import Estimate, estimate
 from nas_gym.evaluators.training import TrainingEvaluator, training_evaluator
