@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import safetensors.torch
 from torch import nn
 
-from nas_gym.errors import InvalidArgument, NASGymError
-from nas_gym.evaluators.child import ChildTraining, ChildWorker
+from nas_gym.errors import InvalidArgument, NASGymError, ResumeError, RunExists
+from nas_gym.evaluators.child import ChildWorker
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.store import StoredEvaluation
 from nas_gym.evaluators.training import TrainingEvaluator
 from nas_gym.networks.export import FailedFormat, ModelCard, export_model
 from nas_gym.networks.fit import confusion
 from nas_gym.networks.scores import scores
+from nas_gym.registry import resolve
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 from .records import Row
+
+MODELS = ("1-best", "reference")
+"""Folders of the exported models."""
+
+STORE = "store.sqlite"
+"""Where the trainings are, beside the models."""
+
+_FILES = ("weights.safetensors", "program.pt2", "model.onnx", "classes.json", "README.md")
 
 
 class FinalTrainingFailed(NASGymError):
@@ -90,12 +99,18 @@ def best_rows(rows: Sequence[Row], space: SearchSpace, count: int) -> list[tuple
 
     Raises:
         InvalidArgument: the search has no successful query.
+        ResumeError: a row is no query.
     """
     rewards: dict[Encoding, float] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            canonical = space.canonical(tuple(row["encoding"]))
-            rewards[canonical] = max(float(row["reward"]), rewards.get(canonical, -math.inf))
+    for number, row in enumerate(rows, start=1):
+        try:
+            status, encoding, reward = row["status"], tuple(row["encoding"]), row["reward"]
+        except (KeyError, TypeError) as error:
+            raise ResumeError(f"evaluations.jsonl, line {number} is no query of a search: {error}.") from error
+        # JSON has no NaN and no infinity, which an objective may give; nothing can be ranked by them.
+        if status == "ok" and reward is not None:
+            canonical = space.canonical(encoding)
+            rewards[canonical] = max(float(reward), rewards.get(canonical, -math.inf))
     if not rewards:
         raise InvalidArgument("the run has no successful query, so there is nothing to train.")
     return sorted(rewards.items(), key=lambda pair: -pair[1])[:count]
@@ -109,11 +124,7 @@ def train_candidates(
     Raises:
         FinalTrainingFailed: every single training failed.
     """
-    answers = evaluator.train_again([encoding for encoding, _ in chosen], seeds)
-    candidates = [
-        Candidate(_name(evaluator, encoding), encoding, reward, tuple(trainings), metric)
-        for (encoding, reward), trainings in zip(chosen, answers, strict=True)
-    ]
+    candidates = _train(evaluator, chosen, seeds, metric)
     if not any(candidate.values for candidate in candidates):
         first = candidates[0].trainings[0]
         raise FinalTrainingFailed(
@@ -123,8 +134,49 @@ def train_candidates(
     return sorted(candidates, key=lambda one: -one.mean if one.values else math.inf)
 
 
+def train_reference(evaluator: TrainingEvaluator, seeds: int, metric: str) -> Candidate:
+    """Train the user's own network as the candidates are trained; if that fails, its answers say why."""
+    # The network is the same whatever the encoding.
+    encoding = evaluator.space.canonical(evaluator.space.sample(np.random.default_rng(0)))
+    return _train(evaluator, [(encoding, math.nan)], seeds, metric)[0]
+
+
+def _train(
+    evaluator: TrainingEvaluator, chosen: Sequence[tuple[Encoding, float]], seeds: int, metric: str
+) -> list[Candidate]:
+    answers = evaluator.train_again([encoding for encoding, _ in chosen], seeds)
+    return [
+        Candidate(_name(evaluator, encoding), encoding, reward, tuple(trainings), metric)
+        for (encoding, reward), trainings in zip(chosen, answers, strict=True)
+    ]
+
+
 def _name(evaluator: TrainingEvaluator, encoding: Encoding) -> str:
     return evaluator.task.reference or evaluator.space.to_string(encoding)
+
+
+def check_target(target: Path) -> None:
+    """Check that models can be written here, where an interrupted command may have left some.
+
+    Raises:
+        RunExists: finished models are here, or something that no command left.
+    """
+    if target.exists() and not target.is_dir():
+        raise RunExists(f"{target} is no directory; choose another --out.")
+    if (target / "ranking.json").exists():
+        raise RunExists(f"{target} holds finished models; choose another --out or remove it.")
+    left = {f"{file}{ending}" for file in _FILES for ending in ("", ".tmp")} if (target / STORE).exists() else set()
+    for folder in (target / name for name in MODELS):
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+        if folder.exists() and not found <= left:
+            raise RunExists(f"{folder} exists already and is not of an interrupted command; choose another --out.")
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the files of an interrupted command, and no others."""
+    for file in _FILES:
+        (folder / file).unlink(missing_ok=True)
+        (folder / f"{file}.tmp").unlink(missing_ok=True)
 
 
 def deploy(
@@ -135,7 +187,7 @@ def deploy(
     Args:
         evaluator: what trained it.
         candidate: what to deploy.
-        directory: a new directory.
+        directory: where to write; what an interrupted command left there is replaced.
         on_score: called before the test set is touched.
 
     Returns:
@@ -145,7 +197,8 @@ def deploy(
         FinalTrainingFailed: the weights are gone from the store.
     """
     seed, training = candidate.best
-    model, worker = _trained(evaluator, candidate, seed, training)
+    worker = ChildWorker(evaluator.task, "cpu")
+    model = _trained(evaluator, candidate, worker, seed, training)
     on_score()
     dataset = worker.dataset
     found = scores(confusion(model, worker.data.test, dataset.classes), "test")
@@ -166,20 +219,29 @@ def deploy(
         versions={name: version(name) for name in ("nas-gym", "torch")},
         notes=_notes(dataset.name, dataset.notes),
     )
-    return found, export_model(model.cpu(), directory, card)
+    # Files without a ranking are what an interrupted command left.
+    _remove_unfinished(directory)
+    return found, export_model(model, directory, card)
 
 
 def _trained(
-    evaluator: TrainingEvaluator, candidate: Candidate, seed: int, training: StoredEvaluation
-) -> tuple[nn.Module, ChildWorker]:
-    """Return the network with its trained weights, on the CPU."""
+    evaluator: TrainingEvaluator, candidate: Candidate, worker: ChildWorker, seed: int, training: StoredEvaluation
+) -> nn.Module:
+    """Return the network with its trained weights, on the CPU, wherever it was trained."""
     path = None if training.artifact is None else evaluator.store.artifact_path(training.artifact)
     if path is None:
         raise FinalTrainingFailed(f"the weights of {candidate.name}, seed {seed}, are gone from the store.")
-    worker = ChildWorker(evaluator.task, "cpu")
-    child = ChildTraining(worker, candidate.encoding, 0, math.inf, {})
-    child.resume(path)
-    return child.fitting.model.eval(), worker
+    # The checkpoint is not resumed: its generators may be of another device, and only the weights are wanted.
+    try:
+        tensors = safetensors.torch.load_file(path)
+        model = worker.task.build(candidate.encoding, worker.dataset)
+        own = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        model.load_state_dict(own)
+    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+        raise FinalTrainingFailed(
+            f"the weights of {candidate.name}, seed {seed}, do not fit ({error}); choose another --out to train anew."
+        ) from error
+    return model.eval()
 
 
 def _formatted(candidate: Candidate, test: Mapping[str, float]) -> dict[str, str]:
@@ -196,15 +258,35 @@ def _notes(name: str, notes: Sequence[str]) -> tuple[str, ...]:
     return (own, *scale, *notes)
 
 
+def import_reference(reference: str) -> None:
+    """Import the function of the user's own network.
+
+    Raises:
+        InvalidArgument: it cannot be imported.
+    """
+    try:
+        resolve(reference)
+    except InvalidArgument:
+        raise
+    except Exception as error:
+        raise InvalidArgument(
+            f"the reference {reference!r} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+
+
 def check_reference(reference: str, evaluator: TrainingEvaluator) -> None:
     """Build the user's own network once, so that a mistake does not wait for the first training.
 
+    Args:
+        reference: ``module:function``.
+        evaluator: what is going to train it.
+
     Raises:
-        InvalidArgument: it cannot be imported or built, or does not fit the data.
+        InvalidArgument: it cannot be built, or does not fit the data.
     """
+    dataset = evaluator.dataset
     try:
-        with torch.device("meta"):
-            evaluator.task.build(evaluator.space.sample(np.random.default_rng(0)), evaluator.dataset)
+        evaluator.task.build(evaluator.space.sample(np.random.default_rng(0)), dataset)
     except InvalidArgument:
         raise
     except Exception as error:

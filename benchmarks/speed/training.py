@@ -29,7 +29,7 @@ from .timing import Row
 _CELL: Encoding = (3, 3, 3, 2, 3, 3)
 _RECIPE = Recipe(epochs=25, precision="float32")
 _SIZES = {"skeleton": {"channels": 16, "cells_per_stage": 1, "stages": 3}}
-_REPEATS = 3
+_REPEATS = 5
 _ALLOWED_OVERHEAD = 0.05
 _CHILDREN = 32
 _CHILD_RECIPE = Recipe(epochs=2)

@@ -68,11 +68,11 @@ def search(
 ) -> None:
     """Search for an architecture.
 
-    Examples: nas-gym search --env NAS-Cell-v0 --agent evolution --agent-arg preset=nats_bench --budget 500
+    Example: nas-gym search --env NAS-Cell-v0 --agent evolution --agent-arg preset=nats_bench --budget 500
 
-    nas-gym search --env NAS-Cell-Train-v0 --env-arg dataset=photos/ --env-arg image_size=64 --workers 2 --budget 100
+    On your own images: nas-gym search --env NAS-Cell-Train-v0 --env-arg dataset=photos/ --env-arg image_size=64
 
-    nas-gym search --resume runs/my-run
+    After an interruption: nas-gym search --resume runs/my-run
     """
     if resume is not None:
         _continue(resume)
@@ -419,7 +419,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         _add_standing(table, best["standing"])
     table.add_row("Queries", f"{summary['queries']:,} of {summary['budget']:,} ({REASONS[summary['ended']]})")
     table.add_row("Unique architectures", f"{summary['unique_architectures']:,}")
-    table.add_row("Cost of the trainings", f"{summary['simulated_seconds']:,.0f} s")
+    # Only a table knows where an architecture stands among all.
+    simulated = best is not None and best["standing"] is not None
+    label = "Simulated training" if simulated else "Cost of the trainings"
+    table.add_row(label, f"{summary['simulated_seconds']:,.0f} s")
     table.add_row("Wall time", f"{summary['wall_seconds']:.1f} s")
     output.print(table)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium
-import numpy as np
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from nas_benchmarks.records import RunDirectory, finite
 from nas_gym.cli.console import key_values, output
-from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, RunExists
+from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError
 from nas_gym.networks import NETWORKS
 from nas_gym.search_spaces.core import SearchSpace
 
@@ -48,7 +48,16 @@ def train(
     Example: nas-gym train runs/photos --top 3 --epochs 30 --seeds 2 --set augmentation=crop,flip
     """
     try:
-        from nas_benchmarks.final_training import best_rows, check_reference, deploy, train_candidates
+        from nas_benchmarks.final_training import (
+            STORE,
+            best_rows,
+            check_reference,
+            check_target,
+            deploy,
+            import_reference,
+            train_candidates,
+            train_reference,
+        )
         from nas_gym.networks.scores import SCORES
     except ImportError as error:
         raise MissingExtra("nas-gym train", "train", error) from error
@@ -59,12 +68,13 @@ def train(
         raise InvalidArgument(f"--metric must be one of {', '.join(known)}, got {metric!r}.")
     directory = RunDirectory.existing(run)
     target = out or run / "models"
-    if (target / "ranking.json").exists():
-        raise RunExists(f"{target} holds finished models; choose another --out or remove it.")
+    check_target(target)
     config = directory.read_json("config.json") or {}
     space, settings = _problem(config)
     given = key_values("--set", setting or []) | ({} if epochs is None else {"epochs": epochs})
-    settings |= {**given, "workers": workers, "store": str(target / "store.sqlite")}
+    settings |= {**given, "workers": workers, "store": str(target / STORE)}
+    if reference is not None:
+        import_reference(reference)
     chosen = best_rows(directory.rows(), space, top)
     evaluator = _evaluator(space, settings)
     own = None if reference is None else _evaluator(space, {**settings, "reference": reference})
@@ -76,12 +86,13 @@ def train(
         references = []
         if own is not None:
             output.print("Training the reference ...")
-            encoding = space.canonical(space.sample(np.random.default_rng(0)))
-            references = train_candidates(own, [(encoding, float("nan"))], seeds, metric)
-        results: dict[str, Any] = {"ranking": [one.to_json() for one in ranked], "models": {}}
+            references = [train_reference(own, seeds, metric)]
+        results: dict[str, Any] = {
+            "ranking": [one.to_json() for one in ranked],
+            "reference": references[0].to_json() if references else None,
+            "models": {},
+        }
         for name, trained, candidate in _deployed(evaluator, own, ranked, references):
-            # Files without a ranking are what an interrupted command left.
-            shutil.rmtree(target / name, ignore_errors=True)
             test, failed = deploy(trained, candidate, target / name)
             results["models"][name] = {**candidate.to_json(), "test": test}
             for one in failed:
@@ -96,21 +107,24 @@ def train(
 
 
 def _problem(config: Mapping[str, Any]) -> tuple[SearchSpace, dict[str, Any]]:
-    """Return the search space of a run and the settings of its trainings.
+    """Return the search space of a run, and its data, recipe and skeleton.
+
+    Limits are the search's own: a final training is longer, and the user's network may be larger.
 
     Raises:
         ResumeError: the configuration does not describe a search.
     """
+    from nas_gym.evaluators.limits import Limits
     from nas_gym.evaluators.training import SETTINGS
 
+    left = {"store", "workers", "reference", "latency", "latency_batch", *(field.name for field in fields(Limits))}
     try:
         env = gymnasium.make(config["env"], evaluator="synthetic").unwrapped
         arguments = dict(config["env_args"])
     except (KeyError, TypeError, gymnasium.error.Error) as error:
         raise ResumeError(f"config.json does not describe a search: {error}.") from error
     space: SearchSpace = env.get_wrapper_attr("space")
-    kept = ("dataset", *(name for name in SETTINGS if name not in ("store", "workers")))
-    settings = {name: arguments[name] for name in kept if name in arguments}
+    settings = {name: arguments[name] for name in SETTINGS if name in arguments and name not in left}
     return space, settings | {name: arguments[name] for name in _SKELETON if name in arguments}
 
 
@@ -129,21 +143,22 @@ def _deployed(
     ranked: list[Candidate],
     references: list[Candidate],
 ) -> list[tuple[str, TrainingEvaluator, Candidate]]:
-    """Return what is written: the winner, and the reference beside it."""
+    """Return what is written: the winner, and beside it the reference if its training succeeded."""
     found = [("1-best", evaluator, ranked[0])]
-    if own is not None:
+    if own is not None and references[0].values:
         found.append(("reference", own, references[0]))
     return found
 
 
 def _print(ranked: list[Candidate], references: list[Candidate], models: Mapping[str, Any]) -> None:
     table = Table("", "Architecture", "Parameters", "Validation", "In the search", "Test", box=None, pad_edge=False)
-    tests = {"1": models["1-best"]["test"], **({"ref": models["reference"]["test"]} if references else {})}
+    tests = {"1": models["1-best"]["test"], **({"ref": models["reference"]["test"]} if "reference" in models else {})}
     numbered = [*((str(rank), one) for rank, one in enumerate(ranked, 1)), *(("ref", one) for one in references)]
     for label, one in numbered:
         if not one.values:
             failed = one.trainings[0]
-            table.add_row(label, one.name, "", f"{failed.status.label}: {failed.message}", "", "")
+            # As text, since messages of exceptions may look like markup.
+            table.add_row(label, one.name, "", Text(f"{failed.status.label}: {failed.message}"), "", "")
             continue
         spread = f" ± {one.deviation:.4f}" if len(one.values) > 1 else ""
         reward = "" if label == "ref" else f"{one.search_reward:.4f}"

@@ -81,20 +81,28 @@ class ChildTask:
         return build(self.space.decode(encoding), dataset.input_shape, dataset.classes, **sizes)
 
     def _build_reference(self, dataset: Dataset) -> nn.Module:
-        model = resolve(str(self.reference))(dataset.input_shape, dataset.classes)
-        if not isinstance(model, nn.Module):
-            raise InvalidArgument(f"{self.reference} must return a torch.nn.Module, got {type(model).__name__}.")
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        training = model.training
-        with torch.no_grad():
-            shape = tuple(model.eval()(torch.zeros((1, *dataset.input_shape), device=device)).shape)
-        model.train(training)
+        # Never on "meta": a network of the user's own may compute with numbers while it is built.
+        with torch.device("cpu"):
+            model = resolve(str(self.reference))(dataset.input_shape, dataset.classes)
+            if not isinstance(model, nn.Module):
+                raise InvalidArgument(f"{self.reference} must return a torch.nn.Module, got {type(model).__name__}.")
+            model.register_forward_pre_hook(_contiguous)
+            device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+            training = model.training
+            with torch.no_grad():
+                shape = tuple(model.eval()(torch.zeros((1, *dataset.input_shape), device=device)).shape)
+            model.train(training)
         if shape != (1, dataset.classes):
             raise InvalidArgument(
                 f"{self.reference} must map [N, {', '.join(map(str, dataset.input_shape))}] to [N, {dataset.classes}], "
                 f"got {list(shape)} for one image."
             )
         return model
+
+
+def _contiguous(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Give a network its images in the usual layout: `Tensor.view` refuses channels-last."""
+    return tuple(images.contiguous() for images in inputs)
 
 
 @dataclass(frozen=True)
@@ -262,8 +270,8 @@ class ChildWorker:
             raise OverLimit(message)
 
     def _build(self, encoding: Encoding) -> nn.Module:
-        model = self.task.build(encoding, self.dataset)
-        return model.to(self.device).to(memory_format=torch.channels_last)
+        model = self.task.build(encoding, self.dataset).to(self.device)
+        return model if self.task.reference is not None else model.to(memory_format=torch.channels_last)
 
     def _train(self, job: TrainingJob, watch: Stopwatch, measured: dict[str, float], curve: Curve) -> ChildResult:
         deadline = time.monotonic() + self.task.limits.deadline_seconds
@@ -312,8 +320,12 @@ class ChildTraining:
     def _begin(self) -> Fitting:
         """Return a training of a newly drawn network; every restart draws other weights."""
         recipe = self.worker.task.recipe
+        seed = (self.seed + self.restarts) % 2**63
+        if self.worker.task.reference is not None:
+            # The user's own layers draw from the global generators, their parameters as well as their dropout.
+            torch.manual_seed(seed)
         model = self.worker._build(self.encoding)
-        generator = torch.Generator().manual_seed((self.seed + self.restarts) % 2**63)
+        generator = torch.Generator().manual_seed(seed)
         initialise(model, generator)
         factor = recipe.restart_factor**self.restarts
         return Fitting(model, self.worker.data.train, recipe, generator, factor)

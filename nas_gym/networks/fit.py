@@ -102,7 +102,7 @@ class Fitting:
         self._noise = self._noise_generator()
         self._dtype = resolve_precision(recipe.precision, data.device)
         self._scaler = torch.amp.GradScaler(data.device.type, enabled=self._dtype == torch.float16)
-        self._class_weights = class_weights(data.labels) if recipe.class_weights == "balanced" else None
+        self._class_weights: Tensor | None = None
 
     def _noise_generator(self) -> torch.Generator | None:
         """Return a generator on the device for augmentation and dropout, None where nothing draws from it.
@@ -112,7 +112,7 @@ class Fitting:
         layers = [layer for layer in self.model.modules() if isinstance(layer, Dropout) and layer.probability > 0]
         if not layers and not self._augmentations:
             return None
-        seed = int(torch.randint(2**62, (), generator=self._generator))
+        seed = int(torch.randint(2**62, (), generator=self._generator.clone_state()))
         noise = torch.Generator(self.data.device).manual_seed(seed)
         for layer in layers:
             layer.generator = noise
@@ -155,6 +155,9 @@ class Fitting:
         labels = self.data.labels[indices.to(self.data.device, non_blocking=True)]
         with self._autocast():
             logits = self.model(images)
+        if self._class_weights is None and self.recipe.class_weights == "balanced":
+            # Only the network knows how many classes there are: the last ones may have no training image.
+            self._class_weights = class_weights(self.data.labels, logits.shape[1])
         loss = nn.functional.cross_entropy(
             logits.float(), labels, self._class_weights, label_smoothing=self.recipe.label_smoothing
         )
@@ -190,10 +193,14 @@ class Fitting:
         return {"order": self._generator} | ({} if self._noise is None else {"noise": self._noise})
 
 
-def class_weights(labels: Tensor) -> Tensor:
-    """Return float32 [K]: the weight of a class is inverse to its frequency, 1 on average over the images."""
-    counts = torch.bincount(labels).float()
-    return counts.sum() / (len(counts) * counts.clamp(min=1))
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return float32 [K]: the weight of a class is inverse to its frequency, 1 on average over the images.
+
+    Classes without images weigh 0.
+    """
+    counts = torch.bincount(labels, minlength=classes).float()
+    occurs = counts > 0
+    return torch.where(occurs, counts.sum() / (occurs.sum() * counts), 0.0)
 
 
 @torch.inference_mode()

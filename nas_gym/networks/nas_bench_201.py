@@ -39,11 +39,12 @@ class Skeleton:
         """Check the sizes.
 
         Raises:
-            InvalidArgument: a size below 1 or an unknown reduction.
+            InvalidArgument: a size that is no integer of at least 1, or an unknown reduction.
         """
         for name in ("channels", "cells_per_stage", "stages"):
-            if getattr(self, name) < 1:
-                raise InvalidArgument(f"{name} must be at least 1, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidArgument(f"{name} must be an integer of at least 1, got {value!r}.")
         if self.reduction not in REDUCTIONS:
             raise InvalidArgument(f"reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}.")
 

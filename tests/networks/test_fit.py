@@ -316,7 +316,7 @@ def test_label_smoothing_is_that_of_the_definition() -> None:
 def test_balanced_weights_are_inverse_to_the_frequency() -> None:
     """One on average over the images."""
     labels = torch.tensor([0, 0, 0, 1])
-    weights = class_weights(labels)
+    weights = class_weights(labels, 2)
     assert (weights[1] / weights[0], weights[labels].mean()) == (pytest.approx(3.0), pytest.approx(1.0))
 
 
