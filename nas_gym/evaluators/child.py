@@ -323,7 +323,7 @@ class ChildTraining:
         seed = (self.seed + self.restarts) % 2**63
         if self.worker.task.reference is not None:
             # The user's own layers draw from the global generators, their parameters as well as their dropout.
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
         model = self.worker._build(self.encoding)
         generator = torch.Generator().manual_seed(seed)
         initialise(model, generator)

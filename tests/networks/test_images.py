@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from torch import nn
 
 from nas_gym.datasets import Dataset, Split, digits
-from nas_gym.networks.augmentation import AUGMENTATIONS, crop, cutout, flip
-from nas_gym.networks.images import DeviceData, ResidentSplit, StreamedSplit
+from nas_gym.networks import images
+from nas_gym.networks.fit import Fitting, initialise
+from nas_gym.networks.images import DeviceData, ResidentSplit, StreamedSplit, free_bytes
+from nas_gym.networks.recipe import Recipe
 
 
 def dataset(folder: Path) -> Dataset:
-    """Return memory-mapped colour images of 6x8 pixels."""
+    """Return memory-mapped colour images of 6x8 pixels, 20 in each part."""
     rng = np.random.default_rng(0)
     parts = []
     for name in ("train", "valid", "test"):
@@ -27,10 +30,10 @@ def dataset(folder: Path) -> Dataset:
 def test_batches_are_standardised(tmp_path: Path) -> None:
     """By channel, in the order asked for, as [B, C, H, W] with channels last in memory."""
     data = dataset(tmp_path)
-    images = DeviceData.of(data).train.images(torch.tensor([7, 2]))
+    batch = DeviceData.of(data).train.images(torch.tensor([7, 2]))
     expected = (data.train.images[[7, 2]].astype(np.float32) - data.mean) / data.deviation
-    np.testing.assert_allclose(images.permute(0, 2, 3, 1), expected, rtol=1e-6)
-    assert images.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(batch.permute(0, 2, 3, 1), expected, rtol=1e-6)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_streamed_batches_equal_resident_ones(tmp_path: Path) -> None:
@@ -41,74 +44,83 @@ def test_streamed_batches_equal_resident_ones(tmp_path: Path) -> None:
     assert torch.equal(resident.images(indices), streamed.images(indices))
 
 
-@pytest.mark.parametrize(("limit", "kind"), [(1e9, ResidentSplit), (100, StreamedSplit), (None, ResidentSplit)])
-def test_what_does_not_fit_is_streamed(tmp_path: Path, limit: float | None, kind: type) -> None:
-    """By the limit that was given, else by the free memory."""
+PART_BYTES = 20 * (6 * 8 * 3 + 8)
+"""Twenty images of 6x8 pixels and three channels, and as many labels."""
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [
+        pytest.param(PART_BYTES, ResidentSplit, id="just fits"),
+        pytest.param(PART_BYTES - 1, StreamedSplit, id="one byte too much"),
+        pytest.param(0, StreamedSplit, id="nothing fits"),
+    ],
+)
+def test_what_does_not_fit_into_the_limit_is_streamed(tmp_path: Path, limit: float, kind: type) -> None:
+    """A part of the data lies on the device if it is no larger than the limit."""
     assert isinstance(DeviceData.of(dataset(tmp_path), resident_bytes=limit).train, kind)
+
+
+@pytest.mark.parametrize(
+    ("free", "kind"),
+    [
+        pytest.param(2 * PART_BYTES, ResidentSplit, id="half of it suffices"),
+        pytest.param(2 * PART_BYTES - 2, StreamedSplit, id="half of it does not"),
+        pytest.param(float("inf"), ResidentSplit, id="unknown"),
+    ],
+)
+def test_the_default_limit_is_half_of_the_free_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, kind: type
+) -> None:
+    """Without a limit a part may take half of what the device has left."""
+    monkeypatch.setattr(images, "free_bytes", lambda device: free)
+    assert isinstance(DeviceData.of(dataset(tmp_path)).train, kind)
+
+
+def test_every_part_is_placed_on_its_own(tmp_path: Path) -> None:
+    """A training part too large for the limit does not keep the smaller ones off the device."""
+    data = dataset(tmp_path)
+    small = Split(data.valid.images[:5], data.valid.labels[:5])
+    placed = DeviceData.of(replace(data, valid=small, test=small), resident_bytes=PART_BYTES - 1)
+    kinds = [type(part) for part in (placed.train, placed.valid, placed.test)]
+    assert kinds == [StreamedSplit, ResidentSplit, ResidentSplit]
+
+
+def test_the_free_memory_of_the_processor_is_known() -> None:
+    """It is a positive number of bytes."""
+    assert free_bytes("cpu") > 0
+
+
+@pytest.mark.parametrize("limit", [pytest.param(1e9, id="resident"), pytest.param(0, id="streamed")])
+def test_labels_are_those_of_the_data_set(tmp_path: Path, limit: float) -> None:
+    """In the order of the images, as many as the part is long."""
+    data = dataset(tmp_path)
+    part = DeviceData.of(data, resident_bytes=limit).test
+    assert (part.labels.tolist(), len(part)) == (data.test.labels.tolist(), 20)
+
+
+def trained(data: Dataset, limit: float) -> list[torch.Tensor]:
+    """Return the weights of a small network after two epochs."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    initialise(model, torch.Generator().manual_seed(0))
+    placed = DeviceData.of(data, resident_bytes=limit)
+    recipe = Recipe(epochs=2, batch_size=8, augmentation="crop")
+    fitting = Fitting(model, placed.train, recipe, torch.Generator().manual_seed(1))
+    for _ in range(2):
+        fitting.run_epoch()
+    return list(model.parameters())
+
+
+def test_training_does_not_see_where_the_images_are(tmp_path: Path) -> None:
+    """Streamed and resident images give the same weights, bit by bit."""
+    data = dataset(tmp_path)
+    pairs = zip(trained(data, 1e9), trained(data, 0), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_digits_are_standardised_as_the_table_was() -> None:
     """In single precision."""
     data = digits()
-    images = DeviceData.of(data).train.images(torch.arange(500))[:, 0]
+    batch = DeviceData.of(data).train.images(torch.arange(500))[:, 0]
     expected = (data.train.images[..., 0].astype(np.float32) - np.float32(data.mean)) / np.float32(data.deviation)
-    np.testing.assert_array_equal(images.numpy(), expected)
-
-
-# --- augmentation ----------------------------------------------------------------------------------
-
-IMAGES = torch.arange(1, 1 + 200 * 8 * 8, dtype=torch.float32).reshape(200, 1, 8, 8)
-
-
-def draw(seed: int = 0) -> torch.Generator:
-    """Return a seeded generator."""
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("name", list(AUGMENTATIONS))
-def test_an_augmentation_depends_on_its_generator_alone(name: str) -> None:
-    """The same seed gives the same images, another one others, and the images themselves stay."""
-    before = IMAGES.clone()
-    one, again, other = (AUGMENTATIONS[name](IMAGES, draw(seed)) for seed in (0, 0, 1))
-    assert torch.equal(one, again) and not torch.equal(one, other) and torch.equal(IMAGES, before)
-
-
-def test_crops_are_shifts_of_the_padded_image() -> None:
-    """By up to an eighth, and all nine of them occur."""
-    padded = nn.functional.pad(IMAGES, (1, 1, 1, 1))
-    shifts = set()
-    for image, original in zip(crop(IMAGES, draw()), padded, strict=True):
-        fits = [
-            (top, left)
-            for top in range(3)
-            for left in range(3)
-            if torch.equal(image, original[:, top : top + 8, left : left + 8])
-        ]
-        assert len(fits) == 1
-        shifts.add(fits[0])
-    assert len(shifts) == 9
-
-
-def test_about_half_of_the_images_are_mirrored() -> None:
-    """The others stay as they are."""
-    mirrored = 0
-    for image, original in zip(flip(IMAGES, draw()), IMAGES, strict=True):
-        assert torch.equal(image, original) or torch.equal(image, original.flip(2))
-        mirrored += torch.equal(image, original.flip(2))
-    assert 70 <= mirrored <= 130
-
-
-def test_cutout_blanks_a_square() -> None:
-    """At most 4x4 pixels of 8x8, fewer at the border, and nothing else."""
-    changed = cutout(IMAGES, draw())
-    blank = changed == 0
-    assert torch.equal(changed[~blank], IMAGES[~blank])
-    areas = blank.sum((1, 2, 3))
-    assert (int(areas.max()), int(areas.min())) == (16, 4)
-
-
-def test_images_of_several_channels_are_cropped_together() -> None:
-    """All channels by the same shift."""
-    colour = IMAGES.repeat(1, 3, 1, 1)
-    cropped = crop(colour, draw())
-    assert torch.equal(cropped[:, 0], cropped[:, 2])
+    np.testing.assert_array_equal(batch.numpy(), expected)

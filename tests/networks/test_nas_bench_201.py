@@ -110,17 +110,42 @@ def test_images_too_small_for_the_stages_are_refused(shape: tuple[int, int, int]
         networks.build(space, (1,) * 6, shape, 10, skeleton=Skeleton(stages=3))
 
 
+@pytest.mark.parametrize(
+    ("size", "stages", "message"),
+    [
+        pytest.param((6, 6), 3, "images of 6x6 .* cannot be halved 2 times .* multiples of 4", id="6x6"),
+        pytest.param((8, 7), 2, "images of 8x7 .* cannot be halved 1 times .* multiples of 2", id="one odd side"),
+        pytest.param((65, 65), 2, r"images of 33x33 \(behind the stem\) cannot be halved", id="odd behind the stem"),
+        pytest.param((28, 28), 4, "Use reduction='pooling', fewer stages, or resize with image_size", id="advice"),
+    ],
+)
+def test_the_residual_reduction_refuses_what_it_cannot_halve(
+    size: tuple[int, int], stages: int, message: str
+) -> None:
+    """The message says which sizes are possible and what else to do."""
+    with pytest.raises(InvalidArgument, match=message):
+        networks.build(space, (1,) * 6, (1, *size), 10, skeleton=Skeleton(2, 1, stages, "residual"))
+
+
+@pytest.mark.parametrize("size", [6, 7, 65], ids=lambda size: f"{size}x{size}")
+def test_the_pooling_reduction_takes_any_size(size: int) -> None:
+    """It rounds down."""
+    model = networks.build(space, (4, 2, 1, 3, 0, 3), (1, size, size), 10, skeleton=Skeleton(2, 1, 3, "pooling"))
+    assert model(images(channels=1, size=size)).shape == (3, 10)
+
+
 def test_an_unknown_reduction_is_refused() -> None:
     """The known ones are listed."""
     with pytest.raises(InvalidArgument, match="one of residual, pooling, got 'strided'"):
         Skeleton(reduction="strided")
 
 
+@pytest.mark.parametrize("value", [0, -1, 2.0, "8", True, None], ids=repr)
 @pytest.mark.parametrize("field", ["channels", "cells_per_stage", "stages"])
-def test_a_skeleton_of_nothing_is_refused(field: str) -> None:
-    """Every size is at least 1."""
-    with pytest.raises(InvalidArgument, match=f"{field} must be at least 1, got 0"):
-        Skeleton(**{field: 0})
+def test_sizes_of_a_skeleton_are_counts(field: str, value: object) -> None:
+    """Every size is an integer of at least 1, and the message shows what came."""
+    with pytest.raises(InvalidArgument, match=f"{field} must be an integer of at least 1, got {value!r}"):
+        Skeleton(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
 def test_a_skeleton_survives_the_way_through_json() -> None:
@@ -198,21 +223,79 @@ def test_build_takes_the_decoded_cell() -> None:
 # --- large images ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "halvings"), [(64, 0), (65, 1), (128, 1), (224, 2), (260, 3)])
+@pytest.mark.parametrize(("size", "halvings"), [(64, 0), (65, 1), (128, 1), (129, 2), (224, 2), (260, 3)])
 def test_the_stem_halves_what_is_above_64_pixels(size: int, halvings: int) -> None:
     """By convolutions with stride 2 before the official one."""
-    layers, (height, width) = stem(3, 4, (size, size))
+    layers, _ = stem(3, 4, (size, size))
     strides = [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)]
     assert strides == [2] * halvings + [1]
-    assert layers(torch.zeros(2, 3, size, size)).shape[2:] == (height, width)
-    assert height <= 64
 
 
-def test_dropout_comes_before_the_classifier() -> None:
-    """Only if it is asked for."""
-    layers = list(networks.build(space, (1,) * 6, (3, 32, 32), 10, dropout=0.2))
-    assert isinstance(layers[-2], Dropout)
-    assert not any(isinstance(layer, Dropout) for layer in networks.build(space, (1,) * 6, (3, 32, 32), 10))
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param((64, 64), (64, 64), id="64 stays"),
+        pytest.param((65, 65), (33, 33), id="odd sizes are rounded up"),
+        pytest.param((224, 224), (56, 56), id="ImageNet"),
+        pytest.param((64, 65), (32, 33), id="the larger side decides"),
+        pytest.param((8, 200), (2, 50), id="narrow"),
+    ],
+)
+def test_the_stem_says_how_large_its_output_is(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """What it announces is what it puts out."""
+    layers, announced = stem(3, 4, size)
+    assert announced == expected
+    assert layers(torch.zeros(1, 3, *size)).shape == (1, 4, *expected)
+
+
+def test_the_stem_of_small_images_is_the_official_one() -> None:
+    """A 3x3 convolution without bias and a normalisation."""
+    layers, _ = stem(3, 16, (32, 32))
+    official = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
+    assert str(layers) == str(official)
+
+
+def test_a_network_of_imagenet_images_gives_logits() -> None:
+    """224 pixels become 56 behind the stem and 14 in the last stage."""
+    model = networks.build(space, (1,) * 6, (3, 224, 224), 7, skeleton=Skeleton(2, 1, 3, "residual"))
+    assert model(images(channels=3, size=224, count=2)).shape == (2, 7)
+
+
+def test_the_cost_of_a_stem_is_worked_out_by_hand() -> None:
+    """At 128 pixels: a strided convolution of 3 to 4 channels at 64x64, then the official one of 4 to 4."""
+    layers, _ = stem(3, 4, (128, 128))
+    expected = Complexity(4 * 9 * (3 + 4) + 2 * 8, 64 * 64 * 4 * 9 * (3 + 4), 5 * 64 * 64 * 4)
+    assert complexity(layers, (3, 128, 128)) == expected
+
+
+# --- dropout ---------------------------------------------------------------------------------------
+
+
+def test_dropout_comes_right_before_the_classifier() -> None:
+    """With the probability that was asked for."""
+    *_, layer, classifier = networks.build(space, (1,) * 6, *DIGITS, skeleton=SMALL, dropout=0.2)
+    assert (type(layer), layer.probability, type(classifier)) == (Dropout, 0.2, nn.Linear)
+
+
+def test_the_official_network_has_no_dropout() -> None:
+    """Nothing is dropped unless it is asked for."""
+    model = networks.build(space, (1,) * 6, *DIGITS, skeleton=SMALL)
+    assert not any(isinstance(layer, Dropout) for layer in model.modules())
+
+
+def test_dropout_costs_neither_parameters_nor_multiply_adds() -> None:
+    """Its output counts as activations of the last features."""
+    plain, dropping = (
+        complexity(networks.build(space, (1,) * 6, *DIGITS, skeleton=SMALL, dropout=dropout), DIGITS[0])
+        for dropout in (0.0, 0.5)
+    )
+    assert dropping == Complexity(plain.parameters, plain.multiply_adds, plain.activations + 2 * SMALL.channels)
+
+
+def test_fields_that_are_left_out_of_a_skeleton_are_the_official_ones() -> None:
+    """A mapping may hold some of the sizes."""
+    by_fields = networks.build(space, (1,) * 6, *DIGITS, skeleton={"channels": 2})
+    assert str(by_fields) == str(networks.build(space, (1,) * 6, *DIGITS, skeleton=Skeleton(channels=2)))
 
 
 def test_a_skeleton_may_be_given_by_its_fields() -> None:

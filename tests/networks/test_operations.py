@@ -106,18 +106,76 @@ def test_measuring_leaves_no_hooks() -> None:
     assert not module[1]._forward_hooks
 
 
-def test_the_memory_of_training_is_worked_out_by_hand() -> None:
-    """Weights, gradients and one moment a parameter, and the activations of two images, in single precision."""
-    assert Complexity(10, 0, 7).training_bytes(batch_size=2, optimiser_slots=1) == 4 * (10 * 3 + 7 * 2)
+def test_the_activations_of_a_block_are_those_of_its_layers() -> None:
+    """Rectified input, convolution and normalisation; the block itself puts out nothing of its own."""
+    assert complexity(ReLUConvBN(3, 5, 3), IMAGE).activations == 8 * 8 * (3 + 5 + 5)
+
+
+@pytest.mark.parametrize(
+    ("cost", "batch_size", "slots", "numbers"),
+    [
+        pytest.param(Complexity(10, 0, 7), 2, 1, 10 * 3 + 7 * 2, id="one moment"),
+        pytest.param(Complexity(10, 0, 7), 2, 2, 10 * 4 + 7 * 2, id="two moments"),
+        pytest.param(Complexity(10, 0, 7), 100, 0, 10 * 2 + 7 * 100, id="no moments, large batch"),
+        pytest.param(Complexity(10, 10**9, 0), 2, 0, 10 * 2, id="multiply-adds need no memory"),
+    ],
+)
+def test_the_memory_of_training_is_worked_out_by_hand(
+    cost: Complexity, batch_size: int, slots: int, numbers: int
+) -> None:
+    """Weights, gradients and moments of all parameters, activations of all images, four bytes each."""
+    assert cost.training_bytes(batch_size, slots) == 4 * numbers
+
+
+# --- dropout ---------------------------------------------------------------------------------------
+
+
+def dropout(probability: float, seed: int = 0) -> Dropout:
+    """Return a layer with a seeded generator."""
+    layer = Dropout(probability)
+    layer.generator = torch.Generator().manual_seed(seed)
+    return layer
 
 
 def test_dropout_keeps_the_mean_of_what_it_drops() -> None:
-    """A third is dropped, the rest is scaled up; the generator decides which."""
-    layer = Dropout(1 / 3)
-    layer.generator = torch.Generator().manual_seed(0)
-    dropped = layer(torch.ones(300, 100))
-    assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
-    assert float((dropped == 0).float().mean()) == pytest.approx(1 / 3, abs=0.02)
+    """What is left is scaled up."""
+    assert float(dropout(1 / 3)(torch.ones(300, 100)).mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_dropout_drops_the_share_it_is_asked_for() -> None:
+    """A third of many features."""
+    dropped = dropout(1 / 3)(torch.ones(300, 100)) == 0
+    assert float(dropped.float().mean()) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_dropout_leaves_either_nothing_or_the_scaled_feature() -> None:
+    """At a quarter the others are multiplied by four thirds."""
+    dropped = dropout(0.25)(torch.ones(300))
+    torch.testing.assert_close(dropped.unique(), torch.tensor([0, 4 / 3]))
+
+
+def test_dropout_drops_every_feature_on_its_own() -> None:
+    """Two images lose different features."""
+    first, second = dropout(0.5)(torch.ones(2, 100))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("seed", "same"), [pytest.param(0, True, id="same"), pytest.param(1, False, id="another")])
+def test_dropout_depends_on_its_generator(seed: int, same: bool) -> None:
+    """The seed decides what is dropped."""
+    assert torch.equal(dropout(0.5)(torch.ones(100)), dropout(0.5, seed)(torch.ones(100))) is same
+
+
+def test_dropout_leaves_the_global_generator_alone() -> None:
+    """It draws from its own."""
+    before = torch.get_rng_state()
+    dropout(0.5)(torch.ones(100))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_without_probability_changes_nothing() -> None:
+    """Not even in training mode."""
+    assert torch.equal(dropout(0.0)(torch.ones(100)), torch.ones(100))
 
 
 def test_dropout_rests_in_evaluation_mode() -> None:
