@@ -119,9 +119,7 @@ def test_images_too_small_for_the_stages_are_refused(shape: tuple[int, int, int]
         pytest.param((28, 28), 4, "Use reduction='pooling', fewer stages, or resize with image_size", id="advice"),
     ],
 )
-def test_the_residual_reduction_refuses_what_it_cannot_halve(
-    size: tuple[int, int], stages: int, message: str
-) -> None:
+def test_the_residual_reduction_refuses_what_it_cannot_halve(size: tuple[int, int], stages: int, message: str) -> None:
     """The message says which sizes are possible and what else to do."""
     with pytest.raises(InvalidArgument, match=message):
         networks.build(space, (1,) * 6, (1, *size), 10, skeleton=Skeleton(2, 1, stages, "residual"))
