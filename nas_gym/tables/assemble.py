@@ -68,11 +68,11 @@ def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mappin
         "architecture": [space.to_string(encoding) for encoding in encodings],
         "trained_architecture": [space.to_string(encoding) for encoding in representative],
     }
-    trained = sorted(set(codes))
+    trained = set(codes)
     accuracy = {
         space.to_string(encoding): columns["valid_accuracy"][code, :, -1].mean()
         for code, encoding in enumerate(encodings)
-        if code in set(trained)
+        if code in trained
     }
     metadata = {
         **spec.to_json(),

@@ -65,7 +65,7 @@ class BuildSpec:
     def task(self) -> ChildTask:
         """What every worker needs to know."""
         space: SearchSpace = SEARCH_SPACES[self.space]()
-        return ChildTask(space, Source(self.dataset), self.recipe, {"skeleton": self.skeleton})
+        return ChildTask(space, Source(self.dataset), self.recipe, {"skeleton": self.skeleton.to_json()})
 
     @cached_property
     def recipe_hash(self) -> str:
@@ -231,7 +231,7 @@ def _train_pending(
     workers: int,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """Train what is missing; what fails for a reason that may pass is tried again."""
+    """Train what is missing; what fails for a reason that may pass is tried again after all others."""
     started = time.monotonic()
     done_before = total - len(pending)
     done_here = 0
@@ -253,7 +253,7 @@ def _train_pending(
                 stored = _to_store(completion.answer, completion.failure)
                 store.put(task[1], stored)
                 if stored.status.transient:
-                    left.append(task)
+                    left.insert(0, task)
                     failures += 1
                     if failures >= _FRUITLESS_ATTEMPTS * workers:
                         raise BuildInterrupted(
@@ -307,13 +307,15 @@ def complexities(spec: BuildSpec, encodings: Sequence[Encoding]) -> tuple[list[i
 def _check_manifest(spec: BuildSpec, work: Path) -> None:
     path = work / "manifest.json"
     wanted = spec.to_json()
-    if not path.exists():
+    found = None
+    # After a power failure the file may be torn. The keys of the store tell tables apart without it.
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = json.loads(path.read_bytes())
+    if found is None:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(wanted, indent=2))
         temporary.replace(path)
-        return
-    found = json.loads(path.read_text())
-    if found != wanted:
+    elif found != wanted:
         raise InvalidArgument(
             f"{work} holds an unfinished build of another table: {found}, asked for {wanted}. "
             "Choose another output or remove that directory."

@@ -93,9 +93,9 @@ def test_the_channels_of_an_image_change_together(name: str) -> None:
     [pytest.param(32, 4, id="CIFAR"), pytest.param(224, 28, id="ImageNet"), pytest.param(4, 1, id="at least 1")],
 )
 def test_crops_move_by_up_to_an_eighth_of_the_side(size: int, shift: int) -> None:
-    """The largest padding that shows at the left edge of all-ones images is the largest shift."""
-    cropped = crop(torch.ones(400, 1, 1, size), draw())
-    assert int((cropped[:, 0, 0, : size // 2] == 0).sum(1).max()) == shift
+    """The widest padding that shows at the left edge of all-ones images is the largest shift."""
+    cropped = crop(torch.ones(400, 1, 8, size), draw())
+    assert int((cropped[:, 0, 4, : size // 2] == 0).sum(1).max()) == shift
 
 
 def test_the_square_of_cutout_has_half_the_side_of_the_image() -> None:

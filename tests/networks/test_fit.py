@@ -6,13 +6,23 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nas_gym.networks.fit import Fitting, OutOfTime, class_weights, confusion, initialise
+from nas_gym.networks import fit as module
+from nas_gym.networks.fit import (
+    Fitting,
+    OutOfTime,
+    class_weights,
+    confusion,
+    initialise,
+    make_optimiser,
+    resolve_precision,
+)
 from nas_gym.networks.images import DeviceSplit
 from nas_gym.networks.operations import Dropout
 from nas_gym.networks.recipe import Recipe
@@ -36,20 +46,22 @@ class Given(DeviceSplit):
     """Images that are what they are, of any shape, without standardisation."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """Keep float images [N, ...]."""
+        """Keep float images [N, ...]; no batch has been asked for."""
         super().__init__(labels, torch.zeros(1), torch.ones(1))
         self.given = images
+        self.asked: list[list[int]] = []
 
     def pixels(self, indices: torch.Tensor) -> torch.Tensor:
         """Return some of the images."""
         return self.given[indices]
 
     def images(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return some of the images."""
+        """Return some of the images, and remember which."""
+        self.asked.append(indices.tolist())
         return self.given[indices]
 
 
-def blobs(count: int = 60) -> DeviceSplit:
+def blobs(count: int = 60) -> Given:
     """Return images of 4x4 in three classes that differ in their mean."""
     labels = torch.arange(count) % 3
     noise = torch.randn((count, 1, 4, 4), generator=generator())
@@ -86,30 +98,29 @@ def train(recipe: Recipe, epochs: int | None = None, seed: int = 0) -> tuple[lis
     return losses, [parameter.detach() for parameter in model.parameters()]
 
 
+def droppy(seed: int = 0) -> nn.Module:
+    """Return a network with our dropout layer."""
+    model = nn.Sequential(network(seed)[:5], Dropout(0.3), nn.Linear(4, 3))
+    initialise(model, generator(seed))
+    return model
+
+
 RECIPE = Recipe(epochs=4, batch_size=16)
 
 
-class Recorder(nn.Module):
-    """A linear classifier that remembers the images of every update."""
-
-    def __init__(self) -> None:
-        """Start with zero weights and no memories."""
-        super().__init__()
-        self.weights = nn.Parameter(torch.zeros(1, 3))
-        self.batches: list[list[int]] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits [N, 3] of images [N, 1] that hold their own index."""
-        self.batches.append(images.flatten().int().tolist())
-        return images @ self.weights
+def linear(outputs: int = 3) -> nn.Module:
+    """Return a linear classifier of images [N, 1] whose weights are zero."""
+    model = nn.Linear(1, outputs)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    return model
 
 
-def recorded_batches(count: int, recipe: Recipe, seed: int = 0) -> list[list[int]]:
+def recorded_batches(count: int, recipe: Recipe) -> list[list[int]]:
     """Return which images every update saw."""
-    data = Given(torch.arange(count).float().unsqueeze(1), torch.arange(count) % 3)
-    recorder = Recorder()
-    list(fit(recorder, data, recipe, generator(seed)))
-    return recorder.batches
+    data = Given(torch.ones(count, 1), torch.arange(count) % 3)
+    list(fit(linear(), data, recipe, generator()))
+    return data.asked
 
 
 # --- learning --------------------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def test_a_shorter_training_is_a_prefix_of_the_longer(epochs: int) -> None:
 def test_the_first_loss_is_the_mean_over_all_images() -> None:
     """With zero weights and a vanishing learning rate it is the logarithm of the number of classes."""
     data = Given(torch.ones(5, 1), torch.arange(5) % 3)
-    loss = next(fit(Recorder(), data, Recipe(epochs=1, batch_size=2, learning_rate=1e-12), generator()))
+    loss = next(fit(linear(), data, Recipe(epochs=1, batch_size=2, learning_rate=1e-12), generator()))
     assert loss == pytest.approx(math.log(3))
 
 
@@ -179,28 +190,76 @@ def test_every_epoch_has_its_own_order() -> None:
     assert len({tuple(batch) for batch in batches}) == 3
 
 
-def test_the_learning_rate_falls_along_half_a_cosine() -> None:
-    """With a constant gradient and hardly any momentum the steps are those of the schedule, worked out by hand."""
+def test_the_order_of_images_does_not_depend_on_noise() -> None:
+    """With augmentation and dropout the same images are seen as without, in the same order."""
+    orders = []
+    for model, augmentation in ((network(), "none"), (droppy(), "crop,flip")):
+        data = blobs()
+        list(fit(model, data, Recipe(epochs=2, batch_size=16, augmentation=augmentation), generator()))
+        orders.append(data.asked)
+    assert orders[0] == orders[1]
 
-    class Slope(nn.Module):
-        """A classifier whose loss has nearly the same gradient everywhere."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-            self.history: list[float] = []
+class Slope(nn.Module):
+    """A classifier whose loss has nearly the same gradient, one half, everywhere; it remembers its weight."""
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            self.history.append(float(self.weight.detach()))
-            return torch.cat([self.weight.expand(len(images), 1), torch.zeros(len(images), 1)], dim=1)
+    def __init__(self) -> None:
+        """Start at zero."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.history: list[float] = []
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, 2]."""
+        self.history.append(float(self.weight.detach()))
+        return torch.cat([self.weight.expand(len(images), 1), torch.zeros(len(images), 1)], dim=1)
+
+
+def steps(recipe: Recipe, learning_rate_factor: float = 1.0) -> np.ndarray:
+    """Return by how much every update of a `Slope` moves its weight, with one update an epoch."""
     model = Slope()
     data = Given(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64))
-    recipe = Recipe(epochs=4, batch_size=2, learning_rate=1e-3, momentum=1e-9, weight_decay=0.0)
-    list(fit(model, data, recipe, generator()))
-    steps = np.diff([*model.history, float(model.weight.detach())])
-    expected = 0.5 * 1e-3 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
-    np.testing.assert_allclose(steps, expected, rtol=2e-3)
+    fitting = Fitting(model, data, recipe, generator(), learning_rate_factor)
+    for _ in range(recipe.epochs):
+        fitting.run_epoch()
+    return np.diff([*model.history, float(model.weight.detach())])
+
+
+HARDLY_ANY_MOMENTUM = Recipe(epochs=4, batch_size=2, learning_rate=1e-3, momentum=1e-9, weight_decay=0.0)
+COSINE_STEPS = 0.5 * 1e-3 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+
+
+def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+    """With a constant gradient and hardly any momentum the steps are those of the schedule, worked out by hand."""
+    np.testing.assert_allclose(steps(HARDLY_ANY_MOMENTUM), COSINE_STEPS, rtol=2e-3)
+
+
+def test_a_restart_multiplies_every_learning_rate() -> None:
+    """With the factor of MetaQNN all steps are shorter by it."""
+    np.testing.assert_allclose(steps(HARDLY_ANY_MOMENTUM, 0.4), 0.4 * COSINE_STEPS, rtol=2e-3)
+
+
+def test_momentum_is_nesterovs() -> None:
+    """With a constant gradient g the steps are g times 1 + m, 1 + m + m^2 and so on."""
+    recipe = Recipe(epochs=3, batch_size=2, learning_rate=1e-3, momentum=0.5, weight_decay=0.0, schedule="constant")
+    np.testing.assert_allclose(steps(recipe), 0.5e-3 * np.array([1.5, 1.75, 1.875]), rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "kind", "settings"),
+    [
+        pytest.param("sgd", torch.optim.SGD, {"momentum": 0.8, "nesterov": True}, id="sgd"),
+        pytest.param("adam", torch.optim.Adam, {"betas": (0.8, 0.999)}, id="adam"),
+        pytest.param("rmsprop", torch.optim.RMSprop, {"momentum": 0.8}, id="rmsprop"),
+    ],
+)
+def test_an_optimiser_has_the_settings_of_its_recipe(optimiser: str, kind: type, settings: dict[str, object]) -> None:
+    """Learning rate, momentum and weight decay arrive where PyTorch expects them."""
+    recipe = Recipe(optimiser=optimiser, learning_rate=0.02, momentum=0.8, weight_decay=0.003)
+    found = make_optimiser(list(linear().parameters()), recipe)
+    expected = {"lr": 0.02, "weight_decay": 0.003, **settings}
+    assert type(found) is kind
+    assert {name: found.defaults[name] for name in expected} == expected
 
 
 # --- weights ---------------------------------------------------------------------------------------
@@ -286,6 +345,11 @@ def test_counting_may_be_stopped_between_batches() -> None:
         pytest.param(Recipe(epochs=8, batch_size=16, momentum=0.0, learning_rate=0.5), id="no momentum"),
         pytest.param(Recipe(epochs=8, batch_size=16, precision="bfloat16"), id="bfloat16"),
         pytest.param(Recipe(epochs=8, batch_size=16, precision="float16"), id="float16 with loss scaling"),
+        pytest.param(Recipe(epochs=8, batch_size=16, precision="float16", optimiser="adam"), id="float16 adam"),
+        pytest.param(Recipe(epochs=8, batch_size=16, schedule="constant"), id="constant learning rate"),
+        pytest.param(Recipe(epochs=8, batch_size=16, schedule="step"), id="steps"),
+        pytest.param(Recipe(epochs=8, batch_size=16, augmentation="flip"), id="augmentation"),
+        pytest.param(Recipe(epochs=8, batch_size=16, class_weights="balanced"), id="balanced"),
         pytest.param(Recipe(epochs=8, batch_size=16, warm_up_epochs=2), id="warm-up"),
     ],
 )
@@ -297,10 +361,8 @@ def test_every_kind_of_training_learns(recipe: Recipe) -> None:
 
 def first_loss(recipe: Recipe, labels: torch.Tensor, bias: list[float]) -> float:
     """Return the loss of the first batch of a classifier that always puts out `bias`."""
-    model = nn.Linear(1, len(bias))
-    with torch.no_grad():
-        model.weight.zero_()
-        model.bias.copy_(torch.tensor(bias))
+    model = linear(len(bias))
+    model.load_state_dict({"weight": torch.zeros(len(bias), 1), "bias": torch.tensor(bias)})
     return next(fit(model, Given(torch.zeros(len(labels), 1), labels), recipe, generator()))
 
 
@@ -320,6 +382,18 @@ def test_balanced_weights_are_inverse_to_the_frequency() -> None:
     assert (weights[1] / weights[0], weights[labels].mean()) == (pytest.approx(3.0), pytest.approx(1.0))
 
 
+def test_classes_without_images_weigh_nothing() -> None:
+    """The others are balanced among themselves, and one on average over the images."""
+    weights = class_weights(torch.tensor([0, 0, 0, 2]), 4)
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 0.0, 2.0, 0.0]))
+
+
+def test_a_class_without_training_images_may_be_the_last() -> None:
+    """The balanced loss of three equal logits is that of three classes, though labels name only two."""
+    recipe = Recipe(epochs=1, batch_size=4, class_weights="balanced")
+    assert first_loss(recipe, torch.tensor([0, 0, 0, 1]), [0.0, 0.0, 0.0]) == pytest.approx(math.log(3))
+
+
 def test_balanced_weights_change_the_loss() -> None:
     """The weighted mean, worked out by hand for three images of one class and one of the other."""
     labels = torch.tensor([0, 0, 0, 1])
@@ -334,20 +408,73 @@ def test_a_diverged_training_says_so_by_its_loss() -> None:
     assert not math.isfinite(train(Recipe(epochs=3, batch_size=16, learning_rate=1e30))[0][-1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_loss_that_is_no_number_is_returned_as_such(precision: str) -> None:
+    """One image of NaN makes the mean of its epoch NaN, with loss scaling too."""
+    data = blobs()
+    data.given[7] = math.nan
+    assert math.isnan(next(fit(network(), data, Recipe(epochs=1, batch_size=16, precision=precision), generator())))
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [
+        pytest.param("auto", torch.float32, id="auto"),
+        pytest.param("float32", torch.float32, id="float32"),
+        pytest.param("bfloat16", torch.bfloat16, id="bfloat16"),
+        pytest.param("float16", torch.float16, id="float16"),
+    ],
+)
+def test_the_precision_on_the_processor(precision: str, expected: torch.dtype) -> None:
+    """Single unless another one is asked for."""
+    assert resolve_precision(precision, torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_weights_stay_in_single_precision(precision: str) -> None:
+    """Only layers compute in the lower one."""
+    _, weights = train(Recipe(epochs=1, batch_size=16, precision=precision))
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_layers_compute_in_the_precision_asked_for(precision: str) -> None:
+    """The last layer of the network puts out numbers of that type."""
+    model = network()
+    types = set()
+    model[5].register_forward_hook(lambda layer, inputs, output: types.add(output.dtype))
+    list(fit(model, blobs(), Recipe(epochs=1, batch_size=16, precision=precision), generator()))
+    assert types == {getattr(torch, precision)}
+
+
+def test_the_deadline_is_looked_at_before_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that ticks once a look, a deadline at the third tick lets two batches through."""
+    clock = iter(range(10))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    data = blobs()
+    with pytest.raises(OutOfTime):
+        Fitting(network(), data, RECIPE, generator()).run_epoch(deadline=2)
+    assert len(data.asked) == 2
+
+
+def test_an_epoch_that_ran_out_of_time_is_not_counted() -> None:
+    """The number of finished epochs stays, and the message names the one that was not."""
+    fitting = Fitting(network(), blobs(), RECIPE, generator())
+    fitting.run_epoch()
+    with pytest.raises(OutOfTime, match="the time was up in epoch 2"):
+        fitting.run_epoch(deadline=0)
+    assert fitting.epoch == 1
+
+
 def test_nothing_begins_after_the_deadline() -> None:
     """Not even the first batch."""
+    data = blobs()
     with pytest.raises(OutOfTime, match="the time was up in epoch 1"):
-        Fitting(network(), blobs(), RECIPE, generator()).run_epoch(deadline=time.monotonic())
+        Fitting(network(), data, RECIPE, generator()).run_epoch(deadline=time.monotonic())
+    assert data.asked == []
 
 
 # --- pausing ---------------------------------------------------------------------------------------
-
-
-def droppy(seed: int = 0) -> nn.Module:
-    """Return a network with our dropout layer."""
-    model = nn.Sequential(network(seed)[:5], Dropout(0.3), nn.Linear(4, 3))
-    initialise(model, generator(seed))
-    return model
 
 
 @pytest.mark.parametrize(
@@ -358,6 +485,8 @@ def droppy(seed: int = 0) -> nn.Module:
         pytest.param(Recipe(epochs=4, batch_size=16, optimiser="rmsprop", learning_rate=0.01), id="rmsprop"),
         pytest.param(Recipe(epochs=4, batch_size=16, augmentation="crop,flip,cutout"), id="augmentation"),
         pytest.param(Recipe(epochs=4, batch_size=16, precision="float16"), id="loss scaling"),
+        pytest.param(Recipe(epochs=4, batch_size=16, warm_up_epochs=3), id="in the middle of the warm-up"),
+        pytest.param(Recipe(epochs=4, batch_size=16, class_weights="balanced"), id="balanced"),
     ],
 )
 def test_a_paused_training_continues_bit_by_bit(recipe: Recipe, tmp_path: Path) -> None:
@@ -366,11 +495,11 @@ def test_a_paused_training_continues_bit_by_bit(recipe: Recipe, tmp_path: Path) 
     losses = [whole.run_epoch() for _ in range(4)]
     first = Fitting(droppy(), blobs(), recipe, generator())
     before = [first.run_epoch() for _ in range(2)]
-    first.pause(tmp_path / "checkpoint", {"note": 1.5})
+    first.pause(tmp_path / "checkpoint", {})
     second = Fitting(droppy(seed=1), blobs(), recipe, generator(7))
-    note = second.resume(tmp_path / "checkpoint")
+    second.resume(tmp_path / "checkpoint")
     after = [second.run_epoch() for _ in range(2)]
-    assert (before + after, note) == (losses, {"note": 1.5})
+    assert before + after == losses
     pairs = zip(whole.model.parameters(), second.model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
 
@@ -381,3 +510,30 @@ def test_noise_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     list(fit(model, blobs(), RECIPE, generator()))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_resuming_returns_what_the_caller_left(tmp_path: Path) -> None:
+    """The epochs are counted on, and the progress comes back."""
+    paused = Fitting(network(), blobs(), RECIPE, generator())
+    paused.run_epoch()
+    paused.pause(tmp_path / "checkpoint", {"curve": [1.5]})
+    resumed = Fitting(network(), blobs(), RECIPE, generator())
+    progress = resumed.resume(tmp_path / "checkpoint")
+    assert (resumed.epoch, progress) == (1, {"curve": [1.5]})
+
+
+def test_pausing_does_not_disturb_the_training(tmp_path: Path) -> None:
+    """Whoever goes on after writing a checkpoint gets the same losses."""
+    fitting = Fitting(droppy(), blobs(), RECIPE, generator())
+    losses = []
+    for _ in range(RECIPE.epochs):
+        losses.append(fitting.run_epoch())
+        fitting.pause(tmp_path / "checkpoint", {})
+    assert losses == list(fit(droppy(), blobs(), RECIPE, generator()))
+
+
+def test_another_seed_is_other_noise() -> None:
+    """With all images in one batch, whose order is of no matter, dropout still depends on the seed."""
+    recipe = Recipe(epochs=1, batch_size=60)
+    losses = {round(next(fit(droppy(), blobs(), recipe, generator(seed))), 4) for seed in range(3)}
+    assert len(losses) == 3

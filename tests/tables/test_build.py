@@ -11,22 +11,28 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from toys import FEW_CELLS, FewCells, ToySpace, die
 
 from nas_gym import networks
-from nas_gym.errors import BuildInterrupted, InvalidArgument
+from nas_gym.errors import BuildInterrupted, InvalidArgument, TableError
+from nas_gym.evaluators.child import ChildResult, ChildTask, TrainingJob, make_child_worker
+from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.workers import InProcess, Slot
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity
 from nas_gym.networks.recipe import Recipe
-from nas_gym.search_spaces import SearchSpace
+from nas_gym.search_spaces import Encoding, SearchSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from nas_gym.tables import build
+from nas_gym.tables.assemble import assemble
 from nas_gym.tables.build import (
     BuildSpec,
     Progress,
@@ -39,6 +45,7 @@ from nas_gym.tables.build import (
     train_shards,
     training_seed,
 )
+from nas_gym.tables.format import Table, read_table
 
 space = FewCells()
 
@@ -48,9 +55,10 @@ SPEC = BuildSpec(
     skeleton=Skeleton(channels=2, cells_per_stage=1, stages=2, reduction="pooling"),
 )
 VALID_IMAGES, TEST_IMAGES = 650, 647
+DIVERGING = dataclasses.replace(SPEC, recipe=Recipe(epochs=1, learning_rate=1e12))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Compute with one thread, as workers do."""
     threads = torch.get_num_threads()
@@ -75,6 +83,25 @@ def work(finished: tuple[Path, list[Progress]], tmp_path: Path) -> Path:
     return tmp_path
 
 
+@contextlib.contextmanager
+def training_here() -> Iterator[None]:
+    """Train in this process, which saves the start of workers."""
+
+    def pool(make_work: Callable[[Slot], Callable[[TrainingJob], ChildResult]], slots: Sequence[Slot]) -> InProcess:
+        return InProcess(make_work, slots[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "LocalProcesses", pool)
+        yield
+
+
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    """Train in this process during a test."""
+    with training_here():
+        yield
+
+
 def forget(work: Path, seed: int, kept: int) -> None:
     """Leave only the first finished networks of a seed, as a kill would have done."""
     with contextlib.closing(sqlite3.connect(store_path(work))) as database, database:
@@ -88,6 +115,12 @@ def forget(work: Path, seed: int, kept: int) -> None:
 def untimed(row: ShardRow) -> ShardRow:
     """Return a row without what depends on the speed of the machine."""
     return dataclasses.replace(row, cpu_seconds=0.0)
+
+
+def table(work: Path, out: Path) -> Table:
+    """Return the table of the first seed of a finished build."""
+    assemble(SPEC, work, out, seeds=1)
+    return read_table(out)
 
 
 def codes() -> set[int]:
@@ -191,10 +224,29 @@ if __name__ == "__main__":
 """
 
 
-def test_a_build_killed_in_the_middle_leaves_no_worker_and_continues(tmp_path: Path) -> None:
-    """After kill -9 of the parent its workers end by themselves, and the next build trains exactly the rest."""
-    script = tmp_path / "killed_build.py"
-    work = tmp_path / "work"
+class KilledBuild(NamedTuple):
+    """A build that was killed after two of four networks and continued.
+
+    Attributes:
+        work: the working directory.
+        workers_ended: whether the workers ended after their parent.
+        safe: rows after the kill.
+        reports: progress of the continuation.
+        after: rows at the end.
+    """
+
+    work: Path
+    workers_ended: bool
+    safe: dict[int, ShardRow]
+    reports: list[Progress]
+    after: dict[int, ShardRow]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> KilledBuild:
+    """Return a build whose parent was ended by kill -9, and continued."""
+    folder = tmp_path_factory.mktemp("killed")
+    script, work = folder / "killed_build.py", folder / "work"
     script.write_text(KILLED_BUILD.format(tests=str(Path(__file__).parents[1]), work=str(work)))
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -203,15 +255,73 @@ def test_a_build_killed_in_the_middle_leaves_no_worker_and_continues(tmp_path: P
         assert parent.stdout.readline() == "two are done\n"
         os.kill(parent.pid, signal.SIGKILL)
         # Workers inherit the pipe, so that its end is read only when the last of them is gone.
-        parent.communicate(timeout=30)
+        try:
+            parent.communicate(timeout=30)
+            workers_ended = True
+        except subprocess.TimeoutExpired:
+            workers_ended = False
     safe = read_rows(SPEC, work, 0)
     reports: list[Progress] = []
-    train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
-    after = read_rows(SPEC, work, 0)
-    assert len(safe) == 2
-    assert [report.done for report in reports] == [2, 3, 4]
-    assert {code: after[code] for code in safe} == safe
-    assert set(after) == codes()
+    with training_here():
+        train_shards(SPEC, work, [0], workers=1, on_progress=reports.append)
+    return KilledBuild(work, workers_ended, safe, reports, read_rows(SPEC, work, 0))
+
+
+def test_a_killed_build_leaves_no_worker(killed: KilledBuild) -> None:
+    """After kill -9 of the parent its workers end by themselves."""
+    assert killed.workers_ended
+
+
+def test_a_killed_build_keeps_what_was_reported(killed: KilledBuild) -> None:
+    """Two networks were done, and their rows never change."""
+    assert len(killed.safe) == 2
+    assert {code: killed.after[code] for code in killed.safe} == killed.safe
+
+
+def test_a_killed_build_trains_exactly_the_rest(killed: KilledBuild) -> None:
+    """The continuation reports the two that are left."""
+    assert [report.done for report in killed.reports] == [2, 3, 4]
+
+
+def test_a_killed_build_becomes_the_same_table(
+    killed: KilledBuild, finished: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    """But for the seconds, nothing in the table tells that it was interrupted."""
+    resumed, whole = (table(path, tmp_path / f"{path.name}.parquet") for path in (killed.work, finished[0]))
+    for name in whole.columns:
+        if name != "train_seconds":
+            np.testing.assert_array_equal(resumed.columns[name], whole.columns[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3], ids=["after one", "after two", "after three"])
+def test_a_torn_log_loses_only_the_rows_behind_the_tear(
+    finished: tuple[Path, list[Progress]], tmp_path: Path, kept: int
+) -> None:
+    """Where the machine died while the store wrote its log, the rows before are read as they were."""
+    before, torn = store_path(tmp_path / "before"), store_path(tmp_path / "torn")
+    log = before.with_name(before.name + "-wal")
+    whole = read_rows(SPEC, finished[0], 0)
+    ends = [0]
+    with EvaluationStore.existing(store_path(finished[0])) as source, EvaluationStore(before) as store:
+        for key, stored in source.rows():
+            if key.seed == training_seed(0, key.encoding):
+                store.put(key, stored)
+                ends.append(log.stat().st_size)
+        torn.parent.mkdir()
+        shutil.copy(before, torn)
+        (torn.parent / log.name).write_bytes(log.read_bytes()[: (ends[kept] + ends[kept + 1]) // 2])
+    rows = read_rows(SPEC, torn.parent, 0)
+    assert (len(rows), rows.items() <= whole.items()) == (kept, True)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"space": "toys', b"\x00\x00"], ids=["empty", "cut", "zeros"])
+def test_a_torn_manifest_is_written_again(work: Path, content: bytes) -> None:
+    """The build continues, since the keys of the store say what they belong to."""
+    manifest = work / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(content)
+    train_shards(SPEC, work, [0], workers=1)
+    assert manifest.read_bytes() == whole
 
 
 def test_a_build_whose_workers_die_says_what_is_safe(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +330,82 @@ def test_a_build_whose_workers_die_says_what_is_safe(work: Path, monkeypatch: py
     monkeypatch.setattr(build, "make_child_worker", die)
     with pytest.raises(BuildInterrupted, match=r"1 of 4 are safe in .*the same command continues"):
         train_shards(SPEC, work, [0], workers=1)
+
+
+# --- failures --------------------------------------------------------------------------------------
+
+
+def killed_worker(cell: Encoding, times: float) -> Callable[[ChildTask, Slot], Callable[[TrainingJob], ChildResult]]:
+    """Return a maker of workers that lose one cell so many times."""
+
+    def make(task: ChildTask, slot: Slot) -> Callable[[TrainingJob], ChildResult]:
+        train = make_child_worker(task, slot)
+        attempts = 0
+
+        def work(job: TrainingJob) -> ChildResult:
+            nonlocal attempts
+            attempts += job.encoding == cell
+            lost = job.encoding == cell and attempts <= times
+            return ChildResult(Status.KILLED, message="the worker was ended by signal 9") if lost else train(job)
+
+        return work
+
+    return make
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_failure_that_may_pass_is_tried_again(
+    finished: tuple[Path, list[Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network whose worker was killed twice gets the numbers that it would have had."""
+    monkeypatch.setattr(build, "make_child_worker", killed_worker(FEW_CELLS[1], 2))
+    train_shards(SPEC, tmp_path, [0], workers=1)
+    rows, whole = read_rows(SPEC, tmp_path, 0), read_rows(SPEC, finished[0], 0)
+    assert {code: untimed(row) for code, row in rows.items()} == {code: untimed(row) for code, row in whole.items()}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_network_that_always_fails_does_not_keep_the_others_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first in order, and after three failures in a row all others are safe."""
+    monkeypatch.setattr(build, "make_child_worker", killed_worker(representatives(space)[0], float("inf")))
+    with pytest.raises(BuildInterrupted, match=r"3 trainings in a row failed .*killed: .* 3 of 4 are safe"):
+        train_shards(SPEC, tmp_path, [0], workers=1)
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the working directory of a build with a learning rate at which networks diverge."""
+    work = tmp_path_factory.mktemp("diverged")
+    with training_here():
+        train_shards(DIVERGING, work, [0], workers=1)
+    return work
+
+
+def test_a_failure_for_good_is_stored(diverged: Path) -> None:
+    """A diverged network is a row with its reason."""
+    assert read_rows(DIVERGING, diverged, 0)[space.code(FEW_CELLS[3])].status == "diverged"
+
+
+def test_a_failure_for_good_is_not_trained_again(diverged: Path) -> None:
+    """The same command again finds all four done."""
+    reports: list[Progress] = []
+    train_shards(DIVERGING, diverged, [0], workers=1, on_progress=reports.append)
+    assert [(report.done, report.done_here) for report in reports] == [(4, 0)]
+
+
+def test_a_table_with_a_failed_training_is_refused(diverged: Path, tmp_path: Path) -> None:
+    """The message counts the failures and names the first."""
+    with pytest.raises(TableError, match=r"seed 0: the training of \d networks failed, the first is code \d+"):
+        assemble(DIVERGING, diverged, tmp_path / "table.parquet", seeds=1)
+
+
+def test_an_incomplete_table_is_refused(work: Path, tmp_path: Path) -> None:
+    """The message says how many networks are missing."""
+    forget(work, 0, kept=3)
+    with pytest.raises(TableError, match="seed 0: 1 of 4 networks are missing; finish the build first"):
+        assemble(SPEC, work, tmp_path / "table.parquet", seeds=1)
 
 
 # --- what a directory belongs to -------------------------------------------------------------------
@@ -332,8 +518,8 @@ def test_complexities_are_those_of_real_networks() -> None:
 
 
 def test_a_diverging_network_is_a_row_with_its_reason() -> None:
-    """One failure does not stop a build."""
-    row = Trainer(dataclasses.replace(SPEC, recipe=Recipe(epochs=1, learning_rate=1e12))).train(FEW_CELLS[3], seed=0)
+    """One failure does not stop who trains rows again."""
+    row = Trainer(DIVERGING).train(FEW_CELLS[3], seed=0)
     assert (row.status, row.valid_correct, row.test_correct) == ("diverged", (), 0)
 
 
