@@ -21,6 +21,7 @@ import torch
 from toys import FEW_CELLS, FewCells, ToySpace, die
 
 from nas_gym import networks
+from nas_gym.datasets import Source
 from nas_gym.errors import BuildInterrupted, InvalidArgument, TableError
 from nas_gym.evaluators.child import ChildResult, ChildTask, TrainingJob, make_child_worker
 from nas_gym.evaluators.core import Status
@@ -39,6 +40,7 @@ from nas_gym.tables.build import (
     ShardRow,
     Trainer,
     complexities,
+    evaluation_key,
     read_rows,
     representatives,
     store_path,
@@ -368,10 +370,22 @@ def test_a_failure_that_may_pass_is_tried_again(
 def test_a_network_that_always_fails_does_not_keep_the_others_from_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the first in order, and after three failures in a row all others are safe."""
+    """It is the first in order, and when the build gives up all others are safe."""
     monkeypatch.setattr(build, "make_child_worker", killed_worker(representatives(space)[0], float("inf")))
     with pytest.raises(BuildInterrupted, match=r"3 trainings in a row failed .*killed: .* 3 of 4 are safe"):
         train_shards(SPEC, tmp_path, [0], workers=1)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_network_that_always_fails_waits_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs one attempt before all others are done, and three in a row after them."""
+    first = representatives(space)[0]
+    monkeypatch.setattr(build, "make_child_worker", killed_worker(first, float("inf")))
+    with pytest.raises(BuildInterrupted):
+        train_shards(SPEC, tmp_path, [0], workers=1)
+    fingerprint = Source(SPEC.dataset).load().fingerprint
+    with EvaluationStore.existing(store_path(tmp_path)) as store:
+        assert len(store.failures(evaluation_key(SPEC, fingerprint, first, 0))) == 1 + 3
 
 
 @pytest.fixture(scope="module")
