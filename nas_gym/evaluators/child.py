@@ -102,7 +102,8 @@ class ChildTask:
 
 def _contiguous(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Give a network its images in the usual layout: `Tensor.view` refuses channels-last."""
-    return tuple(images.contiguous() for images in inputs)
+    # A copy: images of one channel count as contiguous whatever their strides, which convolutions pass on.
+    return tuple(images.clone(memory_format=torch.contiguous_format) for images in inputs)
 
 
 @dataclass(frozen=True)
