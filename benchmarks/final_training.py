@@ -16,7 +16,7 @@ from torch import nn
 from nas_gym.errors import InvalidArgument, NASGymError, ResumeError, RunExists
 from nas_gym.evaluators.child import ChildWorker
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.store import StoredEvaluation
+from nas_gym.evaluators.stored import StoredEvaluation
 from nas_gym.evaluators.training import TrainingEvaluator
 from nas_gym.networks.export import FailedFormat, ModelCard, export_model
 from nas_gym.networks.fit import confusion

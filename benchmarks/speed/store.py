@@ -11,7 +11,8 @@ from itertools import count
 from pathlib import Path
 
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
 
 from .timing import Row
 

@@ -16,7 +16,8 @@ from rich.table import Table as Listing
 from nas_gym.cli.console import output
 from nas_gym.errors import InvalidArgument, StoreError, UnknownName
 from nas_gym.evaluators.core import LABELS, Status
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation, strict_json
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation, strict_json
 
 if TYPE_CHECKING:
     import pyarrow

@@ -16,17 +16,12 @@ An evaluation is one transaction. A process killed at any moment loses nothing t
 from; a power cut may lose the last transactions (``synchronous=NORMAL``), but corrupts nothing. Any number of
 processes and threads of one machine share a store; a network file system is no place for one (SQLite's
 write-ahead log needs shared memory).
-
-Metrics are JSON as everybody reads it: NaN is ``null``, infinities are the strings ``Infinity`` and ``-Infinity``.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import math
-import operator
 import os
 import re
 import shutil
@@ -35,109 +30,29 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, SupportsIndex
+from typing import Any, NamedTuple, Self
 
-from nas_gym.errors import InvalidArgument, StoreError
+from nas_gym.errors import StoreError
 from nas_gym.evaluators.core import Status
-from nas_gym.search_spaces.core import Encoding
-
-SCRATCH = "scratch"
-"""The parent of a training that inherits no weights."""
+from nas_gym.evaluators.stored import (
+    KEY_FIELDS,
+    EvaluationKey,
+    StoredEvaluation,
+    key_of_row,
+    key_row,
+    now,
+    value_of_row,
+    value_row,
+)
 
 APPLICATION_ID = 0x6E617367  # "nasg"
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
 """How long a call waits for another process that writes."""
-
-
-@dataclass(frozen=True)
-class EvaluationKey:
-    """Everything that an evaluation depends on.
-
-    Attributes:
-        space: name of the search space.
-        encoding: the canonical encoding.
-        evaluator: name of the evaluator.
-        version: its version; raised when it begins to answer otherwise.
-        dataset: fingerprint of the data.
-        recipe: hash of the training recipe.
-        seed: 63 bits.
-        fidelity: epochs.
-        parent: content hash of the inherited weights, or `SCRATCH`.
-
-    Raises:
-        InvalidArgument: a number is no integer of 64 bits, or a text is not valid Unicode.
-    """
-
-    space: str
-    encoding: Encoding
-    evaluator: str
-    version: int
-    dataset: str
-    recipe: str
-    seed: int
-    fidelity: int
-    parent: str = SCRATCH
-
-    def __post_init__(self) -> None:
-        """Make plain integers of all numbers, so that equal keys have equal digests."""
-        object.__setattr__(self, "encoding", tuple(_integer("encoding", choice) for choice in self.encoding))
-        for name in ("version", "seed", "fidelity"):
-            object.__setattr__(self, name, _integer(name, getattr(self, name)))
-        for name in ("space", "evaluator", "dataset", "recipe", "parent"):
-            _check_text(name, getattr(self, name))
-
-    @cached_property
-    def digest(self) -> str:
-        """32 hexadecimal digits that identify the key."""
-        fields = {name: getattr(self, name) for name in _KEY_FIELDS}
-        return hashlib.blake2b(json.dumps(fields, separators=(",", ":")).encode(), digest_size=16).hexdigest()
-
-    def at(self, fidelity: int) -> EvaluationKey:
-        """Return the key of the same training at another fidelity."""
-        return replace(self, fidelity=fidelity)
-
-
-@dataclass(frozen=True)
-class StoredEvaluation:
-    """What became of an evaluation.
-
-    Attributes:
-        status: how it ended.
-        metrics: search-time metrics.
-        held_out: metrics on test data, for reports; never given to agents.
-        curve: values after every epoch, by metric.
-        cost_seconds: what it cost.
-        message: why it failed, else empty.
-        traceback: where it failed, else empty.
-        artifact: content hash of the weights left behind, or None.
-        host: the machine.
-        versions: of the packages involved.
-        created: when, in ISO format and UTC; the store fills it in where empty.
-    """
-
-    status: Status
-    metrics: Mapping[str, float]
-    held_out: Mapping[str, float]
-    curve: Mapping[str, tuple[float, ...]]
-    cost_seconds: float
-    message: str = ""
-    traceback: str = ""
-    artifact: str | None = None
-    host: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
-
-    def agrees(self, other: StoredEvaluation) -> bool:
-        """Tell whether both say the same about the architecture, whatever it cost and wherever it ran."""
-        return _measured(self) == _measured(other)
 
 
 class Count(NamedTuple):
@@ -212,13 +127,13 @@ class EvaluationStore:
             StoreError: it could not be written; what was stored before is intact.
         """
         statement = _PUT_FAILURE if value.status.transient else _PUT
-        row = (*_key_row(key), *_value_row(value))
+        row = (*key_row(key), *value_row(value))
         with self._session(write=True) as connection:
             connection.execute(statement, row)
 
     def fidelities(self, key: EvaluationKey) -> dict[int, StoredEvaluation]:
         """Return all permanent answers of the same training, by ascending fidelity."""
-        _, space, encoding, evaluator, version, dataset, recipe, seed, _, parent = _key_row(key)
+        _, space, encoding, evaluator, version, dataset, recipe, seed, _, parent = key_row(key)
         with self._session() as connection:
             rows = connection.execute(
                 _FIDELITIES, (encoding, seed, space, evaluator, version, dataset, recipe, parent)
@@ -299,7 +214,7 @@ class EvaluationStore:
         with self._files("removing", self._location(artifact)):
             self._location(artifact).unlink(missing_ok=True)
         with self._session(write=True) as connection:
-            connection.execute(_REMOVE, (artifact, _now()))
+            connection.execute(_REMOVE, (artifact, now()))
 
     def temporary_file(self) -> Path:
         """Return a new path, not a file yet, from which `put_artifact` only has to rename."""
@@ -404,31 +319,16 @@ class EvaluationStore:
 
     def _stored(self, row: tuple[Any, ...], what: str) -> StoredEvaluation:
         """Return the value in the value columns of a row."""
-        status, metrics, held_out, curve, cost, message, traceback, artifact, host, versions, created = row
         try:
-            return StoredEvaluation(
-                _STATUSES[status],
-                {name: _number(value) for name, value in json.loads(metrics).items()},
-                {name: _number(value) for name, value in json.loads(held_out).items()},
-                {name: tuple(map(_number, values)) for name, values in json.loads(curve).items()},
-                math.nan if cost is None else float(cost),
-                message,
-                traceback,
-                artifact,
-                host,
-                json.loads(versions),
-                created,
-            )
+            return value_of_row(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise self._damaged(what, error) from error
 
     def _pair(self, row: tuple[Any, ...], table: str) -> tuple[EvaluationKey, StoredEvaluation]:
         """Return key and value of a whole row: id, digest, key columns, value columns."""
         what = f"row {row[0]} of {table}"
-        _, space, encoding, evaluator, version, dataset, recipe, seed, fidelity, parent = row[1 : 1 + len(_KEY_COLUMNS)]
         try:
-            choices = tuple(json.loads(encoding))
-            key = EvaluationKey(space, choices, evaluator, version, dataset, recipe, seed, fidelity, parent)
+            key = key_of_row(row[1 : 1 + len(_KEY_COLUMNS)])
         except (ValueError, TypeError) as error:
             raise self._damaged(what, error) from error
         return key, self._stored(row[1 + len(_KEY_COLUMNS) :], what)
@@ -626,8 +526,7 @@ class EvaluationStore:
 
 # --- SQL -------------------------------------------------------------------------------------------
 
-_KEY_FIELDS = ("space", "encoding", "evaluator", "version", "dataset", "recipe", "seed", "fidelity", "parent")
-_KEY_COLUMNS = ("digest", *_KEY_FIELDS)
+_KEY_COLUMNS = ("digest", *KEY_FIELDS)
 _VALUE_COLUMNS = (
     "status",
     "metrics",
@@ -733,98 +632,10 @@ def _initialise(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-# --- values in and out -----------------------------------------------------------------------------
-
-_STATUSES = {status.label: status for status in Status}
-_HASH = re.compile(r"[0-9a-f]{32}")
-_FINITE = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False)
-
-
-def _key_row(key: EvaluationKey) -> tuple[Any, ...]:
-    return (
-        key.digest,
-        key.space,
-        _FINITE.encode(key.encoding),
-        key.evaluator,
-        key.version,
-        key.dataset,
-        key.recipe,
-        key.seed,
-        key.fidelity,
-        key.parent,
-    )
-
-
-def _value_row(value: StoredEvaluation) -> tuple[Any, ...]:
-    return (
-        value.status.label,
-        strict_json(value.metrics),
-        strict_json(value.held_out),
-        strict_json(value.curve),
-        float(value.cost_seconds),
-        _text(value.message),
-        _text(value.traceback),
-        value.artifact,
-        _text(value.host),
-        _FINITE.encode(dict(value.versions)),
-        value.created or _now(),
-    )
-
-
-def strict_json(numbers: Mapping[str, float] | Mapping[str, tuple[float, ...]]) -> str:
-    """Return numbers, or tuples of them, by name as JSON without NaN and Infinity; see the top of this module."""
-    try:
-        return _FINITE.encode(dict(numbers))
-    except (ValueError, TypeError):  # not finite, or of a library's own type
-        return _FINITE.encode({name: _plain(value) for name, value in numbers.items()})
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a number or a nested sequence of them
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    number = float(value)
-    if math.isfinite(number):
-        return number
-    return None if math.isnan(number) else ("Infinity" if number > 0 else "-Infinity")
-
-
-def _number(value: float | str | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _measured(value: StoredEvaluation) -> tuple[object, ...]:
-    """Return what was measured in a form in which NaN equals NaN."""
-    numbers = (value.metrics, value.held_out, value.curve)
-    return value.status, *(json.dumps({name: _plain(part[name]) for name in sorted(part)}) for part in numbers)
-
-
-def _text(text: str) -> str:
-    """Return text that can be stored: half a surrogate pair, as in odd file names, is spelt out."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _integer(name: str, value: SupportsIndex) -> int:
-    try:
-        number = int(operator.index(value))
-    except TypeError:
-        number = None
-    if number is None or not -(2**63) <= number < 2**63:
-        raise InvalidArgument(f"{name} of an evaluation key takes integers of 64 bits, got {value!r}.")
-    return number
-
-
-def _check_text(name: str, value: object) -> None:
-    try:
-        str.encode(value)  # type: ignore[arg-type]
-    except (TypeError, UnicodeEncodeError) as error:
-        raise InvalidArgument(f"{name} of an evaluation key takes valid text, got {value!r}.") from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
 # --- files and errors ------------------------------------------------------------------------------
+
+
+_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 def _is_hash(artifact: str) -> bool:

@@ -42,7 +42,8 @@ from nas_gym.evaluators.core import (
 )
 from nas_gym.evaluators.latency import Latency, parse_latency
 from nas_gym.evaluators.limits import Limits
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
 from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Workers, deal_slots
 from nas_gym.networks.recipe import Recipe, content_hash
 from nas_gym.networks.scores import SCORES

@@ -28,7 +28,8 @@ from nas_gym.datasets import Dataset, Source
 from nas_gym.errors import BuildInterrupted, InvalidArgument, WorkerError
 from nas_gym.evaluators.child import ChildResult, ChildTask, ChildWorker, TrainingJob, make_child_worker
 from nas_gym.evaluators.core import Status, stream_key
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
 from nas_gym.evaluators.workers import LocalProcesses, deal_slots
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity

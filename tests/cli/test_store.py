@@ -18,7 +18,8 @@ from nas_gym.cli.console import output
 from nas_gym.cli.store import app
 from nas_gym.errors import InvalidArgument, StoreError, UnknownName
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
 
 KEY = EvaluationKey("toy", (0, 1, 2), "training", 1, "digits", "recipe", 7, 6)
 OK = StoredEvaluation(

@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from nas_gym.errors import InvalidArgument, StoreError
 from nas_gym.evaluators import store as module
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.store import SCRATCH, EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import SCRATCH, EvaluationKey, StoredEvaluation
 
 KEY = EvaluationKey("toy", (0, 1, 2), "training", 1, "digits", "recipe", 2**63 - 1, 6)
 OK = StoredEvaluation(
@@ -64,7 +65,8 @@ PREAMBLE = f"""
 import os, sys, threading, time
 from dataclasses import replace
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.store import EvaluationKey, EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
 KEY = EvaluationKey(*{dataclasses.astuple(KEY)!r})
 VALUE = StoredEvaluation(Status.OK, {{"valid_accuracy": 0.1}}, {{}}, {{"loss": (2.3, 2.2)}}, 1.5)
 PATH = sys.argv[1]

@@ -29,7 +29,8 @@ from nas_gym.evaluators.core import stream_key
 from nas_gym.evaluators.cost import CostEvaluator
 from nas_gym.evaluators.latency import LocalLatency
 from nas_gym.evaluators.limits import Limits
-from nas_gym.evaluators.store import EvaluationStore, StoredEvaluation
+from nas_gym.evaluators.store import EvaluationStore
+from nas_gym.evaluators.stored import StoredEvaluation
 from nas_gym.evaluators.training import SETTINGS, TrainingEvaluator, training_evaluator
 from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces import Batch, Encoding
