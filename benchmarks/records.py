@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from nas_agents import Evaluated, Sink
 from nas_gym.errors import NASGymError, ResumeError, RunExists
 from nas_gym.evaluators.core import Evaluation, Status
 from nas_gym.evaluators.decorators import Recorded
+from nas_gym.files import write_whole
 from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 Row = dict[str, Any]
@@ -101,13 +101,9 @@ class RunDirectory:
             WriteFailed: the file cannot be written.
         """
         target = self.path / name
-        temporary = target.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(finite(content), indent=2) + "\n")
-            os.replace(temporary, target)
+            write_whole(target, (json.dumps(finite(content), indent=2) + "\n").encode())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise WriteFailed(f"{target}: cannot be written: {error.strerror or error}.") from error
 
 

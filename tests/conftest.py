@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,3 +49,14 @@ def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_table(path, np.arange(count), measurements, columns, {"space": space.name, "dataset": "random"})
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as workers do."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

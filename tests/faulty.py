@@ -19,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from nas_gym.errors import DatasetError
-from nas_gym.evaluators.workers import LocalProcesses, Slot
+from nas_gym.evaluators.local_processes import LocalProcesses
+from nas_gym.evaluators.workers import Slot
 
 Job = tuple[Any, ...]
 FOREVER = 600.0

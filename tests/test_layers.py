@@ -14,7 +14,7 @@ FOLDERS = {"nas_gym": "nas_gym", "agents": "nas_agents", "benchmarks": "nas_benc
 """Import name of every package folder."""
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("nas_gym.errors", "nas_gym.registry"),
+    ("nas_gym.errors", "nas_gym.files", "nas_gym.registry"),
     ("nas_gym.search_spaces",),
     (
         "nas_gym.evaluators.core",

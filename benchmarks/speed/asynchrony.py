@@ -13,8 +13,9 @@ import nas_agents
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Queries, stream_key
 from nas_gym.evaluators.decorators import SimulatedWorkers
+from nas_gym.evaluators.local_processes import LocalProcesses
 from nas_gym.evaluators.synthetic import SyntheticEvaluator
-from nas_gym.evaluators.workers import LocalProcesses, Slot, deal_slots
+from nas_gym.evaluators.workers import Slot, deal_slots
 from nas_gym.objectives import Accuracy
 from nas_gym.search_spaces.core import Encoding
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.workers import LocalProcesses, Slot, deal_slots
+from nas_gym.evaluators.local_processes import LocalProcesses
+from nas_gym.evaluators.workers import Slot, deal_slots
 
 from .timing import Row
 

@@ -17,8 +17,9 @@ from torch import nn
 
 from nas_gym.datasets import Split, digits
 from nas_gym.evaluators.core import Queries, Status
+from nas_gym.evaluators.local_processes import LocalProcesses
 from nas_gym.evaluators.training import TrainingEvaluator
-from nas_gym.evaluators.workers import LocalProcesses, Slot, Workers, deal_slots
+from nas_gym.evaluators.workers import Slot, Workers, deal_slots
 from nas_gym.networks import build
 from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces.core import Encoding

@@ -42,9 +42,10 @@ from nas_gym.evaluators.core import (
 )
 from nas_gym.evaluators.latency import Latency, parse_latency
 from nas_gym.evaluators.limits import Limits
+from nas_gym.evaluators.local_processes import LocalProcesses
 from nas_gym.evaluators.store import EvaluationStore
 from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
-from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Workers, deal_slots
+from nas_gym.evaluators.workers import Completion, InProcess, Workers, deal_slots
 from nas_gym.networks.recipe import Recipe, content_hash
 from nas_gym.networks.scores import SCORES
 from nas_gym.registry import resolve
@@ -430,7 +431,7 @@ class TrainingEvaluator(Evaluator):
             completion = self._completions.popleft()
             child = self._jobs.pop(completion.ticket)
             try:
-                self._go_on(child, _result(completion))
+                self._go_on(child, result_of(completion))
             except BaseException:
                 # Nobody works on it any more, so whoever asks again must not wait for it.
                 self._children.pop(child.key.digest, None)
@@ -465,17 +466,7 @@ class TrainingEvaluator(Evaluator):
         if not result.paused and child.pause_to is not None:
             child.pause_to.unlink(missing_ok=True)
         last = {name: values[-1] for name, values in result.curve.items() if values and name != "train_loss"}
-        return StoredEvaluation(
-            status=result.status,
-            metrics={**child.known, **result.metrics, **last},
-            held_out=result.held_out,
-            curve=result.curve,
-            cost_seconds=result.seconds,
-            message=result.message,
-            traceback=result.traceback,
-            host=platform.node(),
-            versions=_versions(),
-        )
+        return to_stored(dataclasses.replace(result, metrics={**child.known, **result.metrics, **last}))
 
     # --- lifecycle ---------------------------------------------------------------------------------
 
@@ -512,7 +503,22 @@ def _remove_temporary(store: EvaluationStore, folder: tempfile.TemporaryDirector
     folder.cleanup()
 
 
-def _result(completion: Completion[ChildResult]) -> ChildResult:
+def to_stored(result: ChildResult) -> StoredEvaluation:
+    """Return what is committed for a result."""
+    return StoredEvaluation(
+        status=result.status,
+        metrics=result.metrics,
+        held_out=result.held_out,
+        curve=result.curve,
+        cost_seconds=result.seconds,
+        message=result.message,
+        traceback=result.traceback,
+        host=platform.node(),
+        versions=_versions(),
+    )
+
+
+def result_of(completion: Completion[ChildResult]) -> ChildResult:
     """Return what a worker answered, or why it could not."""
     if completion.answer is not None:
         return completion.answer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_gym.errors import NASGymError
+from nas_gym.files import write_whole
 
 FORMAT = "nas-gym checkpoint 1"
 """What a file says it is, in its metadata."""
@@ -65,13 +65,8 @@ def save_checkpoint(
     tensors = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     texts["sha256"] = _content_hash(tensors, texts)
     content = safetensors.torch.save(tensors, texts)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise CheckpointError(f"{path}: the checkpoint cannot be written: {error.strerror or error}.") from error
 

@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nas_gym.errors import InvalidArgument, MissingExtra, NASGymError, RunExists
+from nas_gym.files import write_whole
 
 INPUT = "pixels"
 """Name of the input of every exported network."""
@@ -410,13 +410,8 @@ def _require_onnx() -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that is either complete or not there."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise ExportError(f"{path}: cannot be written: {error.strerror or error}.") from error
 

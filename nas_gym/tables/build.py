@@ -11,12 +11,10 @@ import dataclasses
 import fcntl
 import functools
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,11 @@ from nas_gym.datasets import Dataset, Source
 from nas_gym.errors import BuildInterrupted, InvalidArgument, WorkerError
 from nas_gym.evaluators.child import ChildResult, ChildTask, ChildWorker, TrainingJob, make_child_worker
 from nas_gym.evaluators.core import Status, stream_key
+from nas_gym.evaluators.local_processes import LocalProcesses
 from nas_gym.evaluators.store import EvaluationStore
 from nas_gym.evaluators.stored import EvaluationKey, StoredEvaluation
-from nas_gym.evaluators.workers import LocalProcesses, deal_slots
+from nas_gym.evaluators.training import result_of, to_stored
+from nas_gym.evaluators.workers import deal_slots
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity
 from nas_gym.networks.recipe import Recipe, content_hash
@@ -251,7 +251,7 @@ def _train_pending(
                 completions = pool.collect()
             for completion in completions:
                 task = running.pop(completion.ticket)
-                stored = _to_store(completion.answer, completion.failure)
+                stored = to_stored(result_of(completion))
                 store.put(task[1], stored)
                 if stored.status.transient:
                     left.insert(0, task)
@@ -275,22 +275,6 @@ def _interruption(work: Path, done: int, total: int) -> Iterator[None]:
         yield
     except WorkerError as error:
         raise BuildInterrupted(f"{error} {done} of {total} are safe in {work}; the same command continues.") from error
-
-
-def _to_store(answer: ChildResult | None, failure: Any) -> StoredEvaluation:  # noqa: ANN401 - workers.Failure | None
-    """Return what is committed for an answer or for the lack of one."""
-    result = answer or ChildResult(failure.status, message=failure.message, traceback=failure.traceback)
-    return StoredEvaluation(
-        status=result.status,
-        metrics=result.metrics,
-        held_out=result.held_out,
-        curve=result.curve,
-        cost_seconds=result.seconds,
-        message=result.message,
-        traceback=result.traceback,
-        host=platform.node(),
-        versions={name: version(name) for name in ("torch", "numpy")},
-    )
 
 
 def complexities(spec: BuildSpec, encodings: Sequence[Encoding]) -> tuple[list[int], list[int]]:

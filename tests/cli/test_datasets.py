@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from nas_gym.cli import app as whole
 from nas_gym.cli import datasets
-from nas_gym.cli.console import output
 from nas_gym.cli.datasets import app
 from nas_gym.datasets import DATASETS, Source
 from nas_gym.errors import DatasetError, InvalidArgument, UnknownName
@@ -26,18 +25,9 @@ def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(run_app: Any) -> Any:
     """Return a function that runs a command and returns what it printed, or raises what it raised."""
-    monkeypatch.setattr(output, "width", 200)
-    runner = CliRunner()
-
-    def invoke(*arguments: object) -> str:
-        result = runner.invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None:
-            raise result.exception
-        return result.output
-
-    return invoke
+    return run_app(app)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from nas_gym.cli.console import output
 from nas_gym.cli.store import app
 from nas_gym.errors import InvalidArgument, StoreError, UnknownName
 from nas_gym.evaluators.core import Status
@@ -50,18 +49,9 @@ def store_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(run_app: Any) -> Any:
     """Return a function that runs a command and returns what it printed, or raises what it raised."""
-    monkeypatch.setattr(output, "width", 200)
-    runner = CliRunner()
-
-    def invoke(*arguments: object) -> str:
-        result = runner.invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None:
-            raise result.exception
-        return result.output
-
-    return invoke
+    return run_app(app)
 
 
 def lines(text: str) -> list[list[str]]:

@@ -7,7 +7,6 @@ import math
 import pickle  # noqa: TID251 - jobs and answers travel between processes
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,9 @@ from nas_gym.networks.operations import complexity
 from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
+
 CELL = (3, 1, 2, 1, 4, 1)
 EMPTY = (0,) * 6
 TINY = {"skeleton": {"channels": 4, "cells_per_stage": 1, "stages": 2, "reduction": "pooling"}}
@@ -49,15 +51,6 @@ RECIPES = {
     "adam": Recipe(epochs=4, optimiser="adam", learning_rate=0.01, warm_up_epochs=1),
     "restarted": Recipe(epochs=4, learning_rate=1e4, restarts=5, restart_factor=0.01),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def task(recipe: Recipe | None = None, **changes: Any) -> ChildTask:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import torch
 
 from nas_gym.evaluators.estimate import Estimate, estimate
 from nas_gym.evaluators.training import TrainingEvaluator, training_evaluator
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
 
 SIZES = {"skeleton": {"channels": 4, "cells_per_stage": 1, "stages": 2, "reduction": "pooling"}}
 
@@ -18,15 +20,6 @@ SIZES = {"skeleton": {"channels": 4, "cells_per_stage": 1, "stages": 2, "reducti
 def evaluator(**settings: object) -> TrainingEvaluator:
     """Return an evaluator of small networks in this process."""
     return training_evaluator(NASBench201Space(), SIZES, workers=0, epochs=4, **settings)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,9 @@ from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces import Batch, Encoding
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
+
 space = NASBench201Space()
 CELL: Encoding = space.canonical((3, 1, 2, 1, 4, 1))
 OTHER: Encoding = space.canonical((2, 1, 1, 4, 1, 3))
@@ -43,15 +46,6 @@ EMPTY: Encoding = (0,) * 6
 CHANCE = 0.1
 TINY = {"channels": 4, "cells_per_stage": 1, "stages": 2, "reduction": "pooling"}
 SIZES = {"skeleton": TINY}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def evaluator(**settings: Any) -> TrainingEvaluator:

@@ -24,7 +24,8 @@ import pytest
 from nas_gym.errors import DatasetError, InvalidArgument, WorkerError
 from nas_gym.evaluators import workers as module
 from nas_gym.evaluators.core import Status
-from nas_gym.evaluators.workers import Completion, InProcess, LocalProcesses, Slot, Workers, deal_slots
+from nas_gym.evaluators.local_processes import LocalProcesses
+from nas_gym.evaluators.workers import Completion, InProcess, Slot, Workers, deal_slots
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -761,7 +762,8 @@ PROGRAM = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import faulty
-from nas_gym.evaluators.workers import LocalProcesses, deal_slots
+from nas_gym.evaluators.local_processes import LocalProcesses
+from nas_gym.evaluators.workers import deal_slots
 
 def main():
     pool = LocalProcesses(faulty.make, deal_slots(2))

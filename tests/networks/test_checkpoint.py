@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import torch
 from torch import nn
 
 from nas_gym.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
 
 Optimisers = Callable[[nn.Module], torch.optim.Optimizer]
 
@@ -110,15 +113,6 @@ def assert_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tens
     """Compare tensors bit by bit."""
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -464,13 +465,18 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas_gym.networks.export._programs", lambda *arguments: ({"model.onnx": b"onnx"}, []))
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let the system refuse to write more than 600 bytes into a file; the weights are more."""
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Let the system refuse to write more bytes than `size` into a file.
+
+    Not longer than the call that is to fail: the test runner itself may be writing its report into a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_export_is_never_overwritten(tmp_path: Path, no_programs: None) -> None:
@@ -503,31 +509,29 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, no_programs: N
         export_model(small_network(), tmp_path / "file" / "model", CARD)
 
 
-def test_a_full_disk_names_the_file(tmp_path: Path, no_programs: None, small_disk: None) -> None:
+def test_a_full_disk_names_the_file(tmp_path: Path, no_programs: None) -> None:
     """With what the system says."""
-    with pytest.raises(ExportError, match=r"weights\.safetensors: cannot be written: File too large"):
+    refused = pytest.raises(ExportError, match=r"weights\.safetensors: cannot be written: File too large")
+    with refused, small_disk(600):
         export_model(small_network(), tmp_path / "model", CARD)
 
 
 def test_a_full_disk_leaves_no_half_export(tmp_path: Path, no_programs: None) -> None:
     """The same export can be made again where there is room."""
     large = replace(CARD, notes=("x" * 100_000,))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        with pytest.raises(ExportError, match=r"README\.md: cannot be written: File too large"):
-            export_model(small_network(), tmp_path / "model", large)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused = pytest.raises(ExportError, match=r"README\.md: cannot be written: File too large")
+    with refused, small_disk(50_000):
+        export_model(small_network(), tmp_path / "model", large)
     assert list((tmp_path / "model").iterdir()) == []
     export_model(small_network(), tmp_path / "model", large)
 
 
-def test_onnx_on_a_full_disk_names_the_file_and_keeps_the_older(tmp_path: Path, small_disk: None) -> None:
+def test_onnx_on_a_full_disk_names_the_file_and_keeps_the_older(tmp_path: Path) -> None:
     """A half file never takes its place."""
     path = tmp_path / "model.onnx"
     path.write_text("older")
-    with pytest.raises(ExportError, match=r"model\.onnx: cannot be written: File too large"):
+    refused = pytest.raises(ExportError, match=r"model\.onnx: cannot be written: File too large")
+    with refused, small_disk(600):
         export_onnx(small_network(), (1, 8, 8), path)
     assert [(one, one.read_text()) for one in tmp_path.iterdir()] == [(path, "older")]
 

@@ -27,14 +27,8 @@ from nas_gym.networks.images import DeviceSplit
 from nas_gym.networks.operations import Dropout
 from nas_gym.networks.recipe import Recipe
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
 
 
 def generator(seed: int = 0) -> torch.Generator:

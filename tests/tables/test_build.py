@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from toys import FEW_CELLS, FewCells, ToySpace, die
 
 from nas_gym import networks
@@ -49,6 +48,9 @@ from nas_gym.tables.build import (
 )
 from nas_gym.tables.format import Table, read_table
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+"""Compute with one thread, as workers do."""
+
 space = FewCells()
 
 SPEC = BuildSpec(
@@ -58,15 +60,6 @@ SPEC = BuildSpec(
 )
 VALID_IMAGES, TEST_IMAGES = 650, 647
 DIVERGING = dataclasses.replace(SPEC, recipe=Recipe(epochs=1, learning_rate=1e12))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as workers do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
