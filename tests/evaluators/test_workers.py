@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from nas_gym.errors import DatasetError, InvalidArgument, WorkerError
-from nas_gym.evaluators import workers as module
+from nas_gym.evaluators import local_processes as module
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.local_processes import LocalProcesses
 from nas_gym.evaluators.workers import Completion, InProcess, Slot, Workers, deal_slots
