@@ -327,7 +327,7 @@ class ChildTraining:
             torch.default_generator.manual_seed(seed)
         model = self.worker._build(self.encoding)
         generator = torch.Generator().manual_seed(seed)
-        initialise(model, generator)
+        initialise(model, generator, recipe.initialisation)
         factor = recipe.restart_factor**self.restarts
         return Fitting(model, self.worker.data.train, recipe, generator, factor)
 

@@ -15,6 +15,7 @@ NETWORKS = Registry(
     "network builder",
     {
         "nas_bench_201": Entry("nas_gym.networks.nas_bench_201:build", "macro network of NATS-Bench", "train"),
+        "metaqnn": Entry("nas_gym.networks.metaqnn:build", "chain of MetaQNN", "train"),
     },
 )
 """Builders by the name of the search space: ``build(architecture, input_shape, classes, **sizes)``."""

@@ -10,6 +10,10 @@ SEARCH_SPACES = Registry(
             "nas_gym.search_spaces.nas_bench_201:NASBench201Space",
             "cell of NAS-Bench-201 / NATS-Bench topology: 6 edges, 5 operations, 15,625 cells",
         ),
+        "metaqnn": Entry(
+            "nas_gym.search_spaces.metaqnn:MetaQNNSpace",
+            "chains of MetaQNN: convolutions, poolings, fully connected layers, global average pooling, softmax",
+        ),
     },
 )
 """Search spaces by name."""

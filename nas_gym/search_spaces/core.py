@@ -5,8 +5,10 @@ Dimension letters: N rows of a batch, L = `max_length`, C = `max_choices`, K fea
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -113,6 +115,21 @@ class SearchSpace(ABC):
     max_choices: int
     kinds: ClassVar[int] = 1
     """Number of kinds of decisions; `Decision.kind` runs from 0 to kinds - 1."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the space was made with, as JSON values; ``SEARCH_SPACES[name](**settings)`` makes an equal one."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return json.loads(json.dumps({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}))
+
+    @property
+    def signature(self) -> str:
+        """Name and settings as text: the same encoding means another architecture under another signature."""
+        settings = ",".join(
+            f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in self.settings.items()
+        )
+        return f"{self.name}({settings})" if settings else self.name
 
     # --- the grammar -------------------------------------------------------------------------------
 
@@ -287,6 +304,10 @@ class SearchSpace(ABC):
             for choice in encoding:
                 value = value * (self.max_choices + 1) + choice + 1
             return value
+        return self.hashed_code(encoding)
+
+    def hashed_code(self, encoding: Encoding) -> int:
+        """Return a 128-bit hash of an encoding, for spaces too large for exact codes."""
         digest = hashlib.blake2b(repr(tuple(encoding)).encode(), digest_size=16, person=b"nas-gym code")
         return int.from_bytes(digest.digest(), "big")
 
