@@ -7,7 +7,7 @@ from typing import Any
 from nas_gym.registry import Entry, Registry
 
 from .core.asynchronous import run_without_barrier
-from .core.base import Agent, Envs, EpisodeBatch, Proposer, make_config
+from .core.base import Agent, Decided, Envs, EpisodeBatch, Greedy, Proposer, make_config
 from .core.runner import Evaluated, RunResult, Sink, run
 
 AGENTS = Registry(
@@ -15,6 +15,9 @@ AGENTS = Registry(
     {
         "random_search": Entry("nas_agents.random_search:RandomSearch", "uniform draws, with or without replacement"),
         "evolution": Entry("nas_agents.evolution:Evolution", "regularised (aging) evolution (Real et al. 2019)"),
+        "q_learning": Entry(
+            "nas_agents.q_learning:QLearning", "tabular Q-learning with replay (MetaQNN 2017, BlockQNN 2018)"
+        ),
         "reinforce": Entry(
             "nas_agents.reinforce:Reinforce", "policy gradient with an LSTM controller (Zoph & Le 2017)", "agents"
         ),
@@ -52,9 +55,11 @@ def make(
 __all__ = [
     "AGENTS",
     "Agent",
+    "Decided",
     "Envs",
     "EpisodeBatch",
     "Evaluated",
+    "Greedy",
     "Proposer",
     "RunResult",
     "Sink",

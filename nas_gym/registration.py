@@ -41,6 +41,18 @@ ENVIRONMENTS = {
         "the same cell; its network is trained now, on digits or on your own images",
         "NAS-Bench-201 / NATS-Bench topology space",
     ),
+    "NAS-MetaQNN-v0": Registration(
+        "nas_gym.envs.metaqnn:MetaQNNEnv",
+        "nas_gym.envs.metaqnn:MetaQNNVectorEnv",
+        "a chain of layers, one a step; its network is trained now",
+        "MetaQNN (Baker et al. 2017)",
+    ),
+    "NAS-MetaQNN-Table-v0": Registration(
+        "nas_gym.envs.metaqnn_table:MetaQNNTableEnv",
+        "nas_gym.envs.metaqnn_table:MetaQNNTableVectorEnv",
+        "a short chain of layers, one a step; looked up in a table of trained networks",
+        "MetaQNN (Baker et al. 2017), reduced",
+    ),
 }
 """Environments by id."""
 

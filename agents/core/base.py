@@ -85,6 +85,34 @@ class EpisodeBatch:
         return self.rewards.sum(axis=1)
 
 
+@dataclass(frozen=True)
+class Decided:
+    """One decision of an agent that knows what it thinks of the alternatives.
+
+    Attributes:
+        choice: label of what was chosen.
+        values: by label, what the legal choices were worth.
+    """
+
+    choice: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The architecture that an agent thinks best.
+
+    Attributes:
+        encoding: the architecture.
+        decisions: one entry a decision.
+        meaning: what the values are, e.g. "Q-value".
+    """
+
+    encoding: Encoding
+    decisions: tuple[Decided, ...]
+    meaning: str
+
+
 class Agent(ABC):
     """A search algorithm. It never loops over an environment, logs or opens a file.
 
@@ -130,6 +158,10 @@ class Agent(ABC):
     @abstractmethod
     def learn(self, batch: EpisodeBatch) -> dict[str, float]:
         """Learn from finished episodes and return diagnostics."""
+
+    def greedy(self) -> Greedy | None:
+        """Return the architecture that it thinks best now and why; None if it learns no values of decisions."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `load_state_dict` needs to continue exactly, as plain values and arrays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table as Listing
 
 from nas_gym.cli.console import key_values, output
-from nas_gym.errors import InvalidArgument, MissingExtra, TableError
-from nas_gym.search_spaces import SEARCH_SPACES
+from nas_gym.errors import InvalidArgument, MissingExtra, TableError, UnknownName
+from nas_gym.search_spaces import SEARCH_SPACES, make_space
 from nas_gym.tables.format import TABLES, Table, read_table
 from nas_gym.tables.quality import Quality, quality
 
@@ -142,30 +143,42 @@ def _curve(values: tuple[float, ...]) -> str:
 @app.command()
 def build(
     out: Annotated[Path, typer.Option(help="The .parquet file to write.")],
-    space: Annotated[str, typer.Option(help="Search space.")] = "nas_bench_201",
-    dataset: Annotated[str, typer.Option(help="Data set.")] = "digits",
+    like: Annotated[str, typer.Option(help="Packaged table whose specification to start from.")] = "digits",
+    space: Annotated[str | None, typer.Option(help="Search space.")] = None,
+    space_arg: Annotated[list[str] | None, typer.Option(help="Setting of the search space, key=value.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of every class.")] = 3,
     workers: Annotated[int, typer.Option(help="Worker processes, one thread each.")] = 2,
     recipe: Annotated[list[str] | None, typer.Option(help="Field of the recipe, key=value, e.g. epochs=6.")] = None,
-    skeleton: Annotated[list[str] | None, typer.Option(help="Size of the network, key=value, e.g. channels=8.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Argument of the network builder, key=value.")] = None,
+    skeleton: Annotated[list[str] | None, typer.Option(help="Size around the cell, key=value, e.g. channels=8.")] = None,
     against: Annotated[
         list[str] | None, typer.Option(help="Compare with column=FILE.csv and record the rank correlation.")
     ] = None,
 ) -> None:
     """Train a whole search space into a table; interrupt it at any time, the same command goes on.
 
-    Example: nas-gym tables build --out digits.parquet --seeds 3 --workers 2
+    Example: nas-gym tables build --like metaqnn-digits --out metaqnn-digits.parquet --seeds 3 --workers 2
     """
     try:
         from nas_gym.tables.assemble import assemble
-        from nas_gym.tables.build import BuildSpec, train_shards
+        from nas_gym.tables.build import PACKAGED, BuildSpec, train_shards
     except ImportError as error:
         raise MissingExtra("building a table", "train", error) from error
     if seeds < 1:
         raise InvalidArgument(f"--seeds must be at least 1, got {seeds}.")
     if out.exists():
         raise InvalidArgument(f"{out} exists already; choose another --out or remove it.")
-    spec = BuildSpec.from_json(_spec_fields(BuildSpec().to_json(), space, dataset, recipe or [], skeleton or []))
+    if like not in PACKAGED:
+        raise UnknownName("packaged table", like, PACKAGED)
+    base = BuildSpec(space).to_json() if space is not None else PACKAGED[like].to_json()
+    changes = {
+        "recipe": key_values("--recipe", recipe or []),
+        "sizes": key_values("--size", size or []),
+        "skeleton": key_values("--skeleton", skeleton or []),
+        "space_settings": key_values("--space-arg", space_arg or []),
+    }
+    spec = BuildSpec.from_json(_spec_fields(base, dataset, changes))
     compared = {column: Path(path) for column, path in key_values("--against", against or []).items()}
     work = out.with_name(out.name + ".build")
     bar = Progress(
@@ -183,26 +196,42 @@ def build(
     output.print(f"Wrote {out} (SHA-256 {sha256}). {work} can be removed.", highlight=False, soft_wrap=True)
 
 
-def _spec_fields(
-    fields: dict[str, Any], space: str, dataset: str, recipe: list[str], skeleton: list[str]
-) -> dict[str, Any]:
+def _spec_fields(fields: dict[str, Any], dataset: str | None, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the fields of a build specification with the arguments on top.
 
+    Args:
+        fields: `BuildSpec.to_json`.
+        dataset: another data set, None = that of the fields.
+        changes: by part: ``recipe``, ``sizes``, ``space_settings`` and ``skeleton``, one of the sizes.
+
     Raises:
-        UnknownName: a recipe or skeleton has no such field, or no such space or data set.
+        UnknownName: the recipe, the space or the network builder has no such field, or no such space or data set.
     """
     from nas_gym.datasets import DATASETS
-    from nas_gym.errors import UnknownName
+    from nas_gym.networks import NETWORKS
+    from nas_gym.tables.build import PACKAGED
 
-    for registry, name in ((SEARCH_SPACES, space), (DATASETS, dataset)):
+    dataset = dataset or fields["dataset"]
+    for registry, name in ((SEARCH_SPACES, fields["space"]), (DATASETS, dataset)):
         if name not in registry and ":" not in name:
             raise UnknownName(registry.kind, name, registry)
-    for part, pairs in (("recipe", recipe), ("skeleton", skeleton)):
-        for key, value in key_values(f"--{part}", pairs).items():
-            if key not in fields[part]:
-                raise UnknownName(f"field of the {part}", key, fields[part])
-            fields[part][key] = value
-    return {**fields, "space": space, "dataset": dataset}
+    space = make_space(fields["space"], {**fields["space_settings"], **changes["space_settings"]})
+    sizes = {**fields["sizes"], **changes["sizes"]}
+    taken = list(inspect.signature(NETWORKS[space.name]).parameters)[3:]
+    for key in (*sizes, *(["skeleton"] if changes["skeleton"] else [])):
+        if key not in taken:
+            raise UnknownName(f"argument of the network builder {space.name!r}", key, taken)
+    if changes["skeleton"]:
+        default = dict(PACKAGED["digits"].sizes["skeleton"]) | sizes.get("skeleton", {})
+        for key in changes["skeleton"]:
+            if key not in default:
+                raise UnknownName("field of the skeleton", key, default)
+        sizes["skeleton"] = default | changes["skeleton"]
+    for key in changes["recipe"]:
+        if key not in fields["recipe"]:
+            raise UnknownName("field of the recipe", key, fields["recipe"])
+    recipe = {**fields["recipe"], **changes["recipe"]}
+    return {**fields, "dataset": dataset, "recipe": recipe, "sizes": sizes, "space_settings": space.settings}
 
 
 def _time_left(seconds: float) -> str:

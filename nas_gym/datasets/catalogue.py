@@ -24,3 +24,6 @@ DATASETS = Registry(
     },
 )
 """Data sets by name; an entry is a function without arguments that returns `Images`."""
+
+IMAGE_SIZES = {"digits": 8, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
+"""Side of the images of the data sets that have a name, in pixels: known without reading them."""

@@ -30,14 +30,25 @@ EVALUATORS = Registry(
 """Evaluators by name; an entry is called with the search space and its own keyword arguments."""
 
 
+_PROPOSED = ("sizes", "recipe")
+
+
 def make_evaluator(
     name: str,
     space: SearchSpace,
+    shared: tuple[str, ...] = (),
     **settings: Any,  # noqa: ANN401 - each evaluator documents its own settings
 ) -> Evaluator:
     """Create an evaluator; settings that are None are left to its defaults.
 
-    The setting ``sizes``, of the network around an architecture, is ignored by evaluators that build none.
+    Args:
+        name: name in `EVALUATORS`, or ``module:Class``.
+        space: what can be built.
+        shared: settings that the caller uses itself, so that an evaluator that does not know them may ignore them.
+        **settings: of the evaluator.
+
+    The settings ``sizes``, arguments of the network builder, and ``recipe``, defaults of the training, are what a
+    system proposes; evaluators that build or train nothing ignore them.
 
     Raises:
         UnknownName: no such evaluator.
@@ -46,13 +57,15 @@ def make_evaluator(
     """
     factory = EVALUATORS[name]
     given = {key: value for key, value in settings.items() if value is not None}
-    if "sizes" not in inspect.signature(factory).parameters:
-        given.pop("sizes", None)
-    accepted = [key for key in inspect.signature(factory).parameters if key not in ("space", "sizes", "settings")]
+    parameters = inspect.signature(factory).parameters
     # A factory of many settings lists them itself and checks their names.
-    checks_itself = "settings" in inspect.signature(factory).parameters
+    checks_itself = "settings" in parameters
+    for optional in (*_PROPOSED, *(() if checks_itself else shared)):
+        if optional not in parameters:
+            given.pop(optional, None)
+    accepted = [key for key in parameters if key not in ("space", "settings", *_PROPOSED)]
     for key, value in given.items():
-        if key not in accepted and not checks_itself and key != "sizes":
+        if key not in accepted and not checks_itself and key not in _PROPOSED:
             raise InvalidArgument(
                 f"the evaluator {name!r} takes no argument {key!r} (got {value!r}); it takes: {', '.join(accepted)}."
             )

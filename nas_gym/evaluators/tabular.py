@@ -25,10 +25,27 @@ from nas_gym.evaluators.core import (
     stream_key,
 )
 from nas_gym.search_spaces.core import Encoding, SearchSpace
-from nas_gym.tables.format import TABLES, Table, read_table
+from nas_gym.tables.format import PACKAGED_TABLES, TABLES, Table, read_table
 from nas_gym.tables.quality import standard_error
 
 NOISES = ("mean", "sample")
+
+
+def _check_space(table: Table, space: SearchSpace) -> None:
+    """Check that the encodings of a table mean in `space` what they meant when it was built.
+
+    Raises:
+        TableError: it belongs to another space, or to one with other settings.
+    """
+    name = table.metadata.get("space")
+    if name != space.name:
+        raise TableError(f"{table.path}: a table of the space {name!r}, but {space.name!r} is searched.")
+    recorded = {**space.settings, **table.metadata.get("space_settings", {})}
+    if recorded != space.settings:
+        changed = {key: value for key, value in recorded.items() if space.settings.get(key) != value}
+        raise TableError(
+            f"{table.path}: a table of {space.name} with {changed}, but the space that is searched differs there."
+        )
 
 
 class TabularEvaluator(Evaluator):
@@ -41,30 +58,30 @@ class TabularEvaluator(Evaluator):
     """
 
     def __init__(
-        self, space: SearchSpace, table: str = "digits", noise: str = "mean", evaluation_seed: int = 0
+        self, space: SearchSpace, table: str | None = None, noise: str = "mean", evaluation_seed: int = 0
     ) -> None:
         """Load the table.
 
         Args:
             space: the search space, which must be the table's.
-            table: name in `TABLES` or path of a ``.parquet`` file.
+            table: name in `TABLES` or path of a ``.parquet`` file; None = the packaged table of this space.
             noise: "mean" or "sample".
             evaluation_seed: of the drawn seeds, for ``noise="sample"``.
 
         Raises:
             UnknownName: no such table.
             TableError: the file is damaged, or belongs to another space.
-            InvalidArgument: unknown noise.
+            InvalidArgument: unknown noise, or no table is packaged for this space.
         """
         if noise not in NOISES:
             raise InvalidArgument(f"noise must be one of {', '.join(NOISES)}, got {noise!r}.")
-        self.space = space
-        self.table: Table = read_table(TABLES[table])
-        if self.table.metadata.get("space") != space.name:
-            raise TableError(
-                f"{self.table.path}: a table of the space {self.table.metadata.get('space')!r}, "
-                f"but {space.name!r} is searched."
+        if table is None and space.name not in PACKAGED_TABLES:
+            raise InvalidArgument(
+                f"no table is packaged for the space {space.name!r}; name one with table=, of: {', '.join(TABLES)}."
             )
+        self.space = space
+        self.table: Table = read_table(TABLES[PACKAGED_TABLES[space.name] if table is None else table])
+        _check_space(self.table, space)
         self.noise = noise
         self.evaluation_seed = checked_seed(evaluation_seed)
         self.deterministic = noise == "mean"

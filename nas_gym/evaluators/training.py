@@ -93,7 +93,8 @@ class TrainingEvaluator(Evaluator):
     with another seed. Every answer is committed to the store before it is given; what the store holds is not trained
     again. Failures of any kind are statuses; killed children and those out of memory are tried again first.
 
-    Metrics: ``valid_accuracy``, ``valid_balanced_accuracy``, ``valid_macro_f1`` (fractions), ``parameters``,
+    Metrics: ``valid_accuracy``, ``valid_balanced_accuracy``, ``valid_macro_f1`` (fractions) after the last epoch,
+    ``best_valid_accuracy`` over all epochs, ``parameters``,
     ``multiply_adds``, ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured),
     ``train_seconds`` (processor seconds on the CPU, wall seconds on CUDA) and, if it is to be measured,
     ``latency_seconds``; held out: the scores of the test set.
@@ -178,6 +179,7 @@ class TrainingEvaluator(Evaluator):
         latency = {} if self.latency is None else {"latency_seconds": Metric("minimize", "seconds")}
         return {
             **{f"valid_{name}": Metric("maximize", "fraction") for name in SCORES},
+            "best_valid_accuracy": Metric("maximize", "fraction"),
             "parameters": Metric("minimize", "count"),
             "multiply_adds": Metric("minimize", "count"),
             "train_seconds": Metric("minimize", "seconds"),
@@ -307,7 +309,7 @@ class TrainingEvaluator(Evaluator):
     def key(self, canonical: Encoding, epochs: int, seed: int) -> EvaluationKey:
         """Return what a training is called in the store."""
         return EvaluationKey(
-            self.space.name,
+            self.space.signature,
             canonical,
             "training",
             VERSION,
@@ -377,6 +379,7 @@ class TrainingEvaluator(Evaluator):
             failed = dict.fromkeys(self.search_metrics, math.nan)
             return Evaluation(stored.status, failed, stored.cost_seconds, stored.message)
         metrics = {name: stored.metrics.get(name, math.nan) for name in self.search_metrics}
+        metrics["best_valid_accuracy"] = max(stored.curve.get("valid_accuracy", (math.nan,)))
         return Evaluation(Status.OK, metrics, stored.cost_seconds, "", stored.artifact)
 
     # --- children ----------------------------------------------------------------------------------
@@ -615,6 +618,7 @@ _OWN_FIELDS = (
 def training_evaluator(
     space: SearchSpace,
     sizes: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
     **settings: Any,  # noqa: ANN401 - checked against the fields below
 ) -> TrainingEvaluator:
     """Create a `TrainingEvaluator` from JSON scalars, as environments take them.
@@ -622,6 +626,7 @@ def training_evaluator(
     Args:
         space: a search space that has a network builder.
         sizes: keyword arguments of the network builder.
+        recipe: fields of the recipe that hold where `settings` do not say otherwise.
         **settings: ``dataset``, ``image_size``, ``subset``, ``split_seed``, ``valid_share`` (see `Source`); the fields
             of `Recipe` and `Limits`; ``latency`` (see `parse_latency`) and ``latency_batch``; ``resident_mb``; and
             ``evaluation_seed``, ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``,
@@ -635,7 +640,7 @@ def training_evaluator(
     for name in given:
         if name not in SETTINGS:
             raise UnknownName("setting of the training", name, SETTINGS)
-    recipe = Recipe(**{name: given[name] for name in _field_names(Recipe) if name in given})
+    fields = {**(recipe or {}), **{name: given[name] for name in _field_names(Recipe) if name in given}}
     limits = Limits(**{name: given[name] for name in _field_names(Limits) if name in given})
     source = Source(**{field: given[name] for name, field in _SOURCE_FIELDS.items() if name in given})
     latency = None
@@ -644,7 +649,7 @@ def training_evaluator(
     own = {name: given[name] for name in _OWN_FIELDS if name in given}
     resident = None if "resident_mb" not in given else 1e6 * _size("resident_mb", given["resident_mb"])
     return TrainingEvaluator(
-        space, source, recipe, sizes=sizes, limits=limits, latency=latency, resident_bytes=resident, **own
+        space, source, Recipe(**fields), sizes=sizes, limits=limits, latency=latency, resident_bytes=resident, **own
     )
 
 

@@ -1,5 +1,9 @@
 """What can be built: grammars over integer decisions."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from nas_gym.errors import InvalidArgument
 from nas_gym.registry import Entry, Registry
 from nas_gym.search_spaces.core import Batch, Decision, Encoding, FixedSlotSpace, SearchSpace
 
@@ -18,4 +22,20 @@ SEARCH_SPACES = Registry(
 )
 """Search spaces by name."""
 
-__all__ = ["SEARCH_SPACES", "Batch", "Decision", "Encoding", "FixedSlotSpace", "SearchSpace"]
+
+
+def make_space(name: str, settings: Mapping[str, Any] | None = None) -> SearchSpace:
+    """Create a search space from its name and settings, as tables and run directories record them.
+
+    Raises:
+        UnknownName: no such search space.
+        InvalidArgument: a setting that it does not take, or a value outside its range.
+    """
+    try:
+        space: SearchSpace = SEARCH_SPACES[name](**(settings or {}))
+    except TypeError as error:
+        raise InvalidArgument(f"the search space {name!r} refuses the settings {dict(settings or {})}: {error}.") from error
+    return space
+
+
+__all__ = ["SEARCH_SPACES", "Batch", "Decision", "Encoding", "FixedSlotSpace", "SearchSpace", "make_space"]

@@ -7,10 +7,11 @@ arXiv 1611.02167, section 4.1, table 1 and the code released with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -100,6 +101,20 @@ class Softmax:
         """Return the published notation, without the number of classes."""
         return "SM"
 
+
+WIDTHS: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        "published": {"filters": (64, 128, 256, 512), "neurons": (512, 256, 128)},
+        "small": {"filters": (8, 16, 32, 64), "neurons": (64, 32, 16)},
+        "tiny": {"filters": (4, 8, 16, 32), "neurons": (32, 16, 8)},
+    }
+)
+"""Widths of convolutions and fully connected layers by name; all but the published ones are ours."""
+
+REDUCED: Mapping[str, Any] = MappingProxyType(
+    {"max_depth": 5, "image_size": 8, "filters": (8, 16), "kernels": (1, 3), "neurons": (64, 16)}
+)
+"""Settings of the space of the packaged table `metaqnn-digits`, which are ours: 6,734 chains."""
 
 Layer: TypeAlias = Convolution | Pooling | FullyConnected | GlobalAveragePooling | Softmax
 

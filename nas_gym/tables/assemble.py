@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from nas_gym.datasets import Source
 from nas_gym.errors import InvalidArgument, TableError
-from nas_gym.search_spaces import SEARCH_SPACES
-from nas_gym.search_spaces.core import SearchSpace
 from nas_gym.tables.build import BuildSpec, complexities, read_rows
 from nas_gym.tables.format import Measurement, write_table
 from nas_gym.tables.quality import spearman_by_share
@@ -40,7 +38,7 @@ def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mappin
         TableError: a shard is incomplete or holds a failed training.
         InvalidArgument: a comparison file lacks a column or architectures.
     """
-    space: SearchSpace = SEARCH_SPACES[spec.space]()
+    space = spec.search_space
     encodings = list(space.enumerate())
     representative = [space.canonical(encoding) for encoding in encodings]
     shards = [

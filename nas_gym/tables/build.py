@@ -34,8 +34,9 @@ from nas_gym.evaluators.workers import deal_slots
 from nas_gym.networks.nas_bench_201 import Skeleton
 from nas_gym.networks.operations import complexity
 from nas_gym.networks.recipe import Recipe, content_hash
-from nas_gym.search_spaces import SEARCH_SPACES
+from nas_gym.search_spaces import make_space
 from nas_gym.search_spaces.core import Encoding, SearchSpace
+from nas_gym.search_spaces.metaqnn import REDUCED, MetaQNNSpace
 
 _LARGEST_SPACE = 1_000_000
 _FRUITLESS_ATTEMPTS = 3
@@ -50,33 +51,64 @@ class BuildSpec:
         space: name of the search space, which must be enumerable.
         dataset: name of the data set.
         recipe: how every network is trained.
-        skeleton: sizes of the network around the cell.
+        sizes: keyword arguments of the network builder, JSON values.
+        space_settings: what the search space is made with, JSON values; empty = its defaults.
     """
 
     space: str = "nas_bench_201"
     dataset: str = "digits"
     recipe: Recipe = field(default_factory=Recipe)
-    skeleton: Skeleton = field(default_factory=lambda: Skeleton(8, 1, 3, "pooling"))
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    space_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
 
+    @cached_property
+    def search_space(self) -> SearchSpace:
+        """The search space."""
+        return make_space(self.space, self.space_settings)
+
     @property
     def task(self) -> ChildTask:
         """What every worker needs to know."""
-        space: SearchSpace = SEARCH_SPACES[self.space]()
-        return ChildTask(space, Source(self.dataset), self.recipe, {"skeleton": self.skeleton.to_json()})
+        return ChildTask(self.search_space, Source(self.dataset), self.recipe, self.sizes)
 
     @cached_property
     def recipe_hash(self) -> str:
-        """What stands for recipe and skeleton in the store."""
-        return content_hash([self.recipe.to_json(), self.skeleton.to_json()])
+        """What stands for recipe and sizes in the store."""
+        return content_hash([self.recipe.to_json(), self.sizes])
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> BuildSpec:
-        """Rebuild a spec from `to_json`."""
-        return cls(fields["space"], fields["dataset"], Recipe(**fields["recipe"]), Skeleton(**fields["skeleton"]))
+        """Rebuild a spec from `to_json`, or from the metadata of a table."""
+        # The first tables knew one network builder, whose only argument was its skeleton.
+        sizes = fields["sizes"] if "sizes" in fields else {"skeleton": fields["skeleton"]}
+        recipe = Recipe(**fields["recipe"])
+        return cls(fields["space"], fields["dataset"], recipe, sizes, fields.get("space_settings", {}))
+
+
+DIGITS = BuildSpec(sizes={"skeleton": Skeleton(8, 1, 3, "pooling").to_json()})
+"""The packaged table `digits`."""
+
+METAQNN_DIGITS = BuildSpec(
+    space="metaqnn",
+    recipe=Recipe(
+        epochs=6,
+        batch_size=50,
+        optimiser="adam",
+        learning_rate=5e-3,
+        weight_decay=0.0,
+        initialisation="xavier",
+        restarts=5,
+    ),
+    space_settings=MetaQNNSpace(**REDUCED).settings,
+)
+"""The packaged table `metaqnn-digits`."""
+
+PACKAGED = {"digits": DIGITS, "metaqnn-digits": METAQNN_DIGITS}
+"""Specifications of the packaged tables by name."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +202,8 @@ def store_path(work: Path) -> Path:
 
 def evaluation_key(spec: BuildSpec, fingerprint: str, encoding: Encoding, seed: int) -> EvaluationKey:
     """Return what the training of one network of a table is called in the store."""
-    name = SEARCH_SPACES[spec.space]().name
     key = training_seed(seed, encoding)
+    name = spec.search_space.signature
     return EvaluationKey(name, encoding, "table", _VERSION, fingerprint, spec.recipe_hash, key, spec.recipe.epochs)
 
 
@@ -179,7 +211,7 @@ def read_rows(spec: BuildSpec, work: Path, seed: int) -> dict[int, ShardRow]:
     """Return the finished networks of a seed by the code of their encoding."""
     if not store_path(work).exists():
         return {}
-    space: SearchSpace = SEARCH_SPACES[spec.space]()
+    space = spec.search_space
     dataset = Source(spec.dataset).load()
     rows = {}
     with EvaluationStore.existing(store_path(work)) as store:
@@ -215,7 +247,7 @@ def train_shards(
     work.mkdir(parents=True, exist_ok=True)
     with _locked(work):
         _check_manifest(spec, work)
-        classes = representatives(SEARCH_SPACES[spec.space]())
+        classes = representatives(spec.search_space)
         fingerprint = Source(spec.dataset).load().fingerprint
         with EvaluationStore(store_path(work)) as store:
             keys = [(seed, evaluation_key(spec, fingerprint, encoding, seed)) for seed in seeds for encoding in classes]
@@ -279,12 +311,12 @@ def _interruption(work: Path, done: int, total: int) -> Iterator[None]:
 
 def complexities(spec: BuildSpec, encodings: Sequence[Encoding]) -> tuple[list[int], list[int]]:
     """Return parameters and multiply-adds of the networks of `encodings`."""
-    space: SearchSpace = SEARCH_SPACES[spec.space]()
+    space = spec.search_space
     dataset = Source(spec.dataset).load()
     counted = []
     for encoding in encodings:
         with torch.device("meta"):
-            model = networks.build(space, encoding, dataset.input_shape, dataset.classes, skeleton=spec.skeleton)
+            model = networks.build(space, encoding, dataset.input_shape, dataset.classes, **spec.sizes)
         counted.append(complexity(model, dataset.input_shape))
     return [cost.parameters for cost in counted], [cost.multiply_adds for cost in counted]
 

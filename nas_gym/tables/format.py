@@ -31,6 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -318,3 +319,6 @@ class TableRegistry(Mapping[str, Path]):
 
 TABLES = TableRegistry(Path(__file__).parent / "data")
 """Tables by name."""
+
+PACKAGED_TABLES: Mapping[str, str] = MappingProxyType({"nas_bench_201": "digits", "metaqnn": "metaqnn-digits"})
+"""Name of the packaged table of a search space."""

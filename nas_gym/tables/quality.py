@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas_gym.search_spaces import SEARCH_SPACES
+from nas_gym.search_spaces import make_space
 from nas_gym.search_spaces.core import Batch
 from nas_gym.tables.format import Table
 
@@ -115,7 +115,7 @@ def standard_error(table: Table, metric: str) -> float:
 
 def representatives(table: Table) -> npt.NDArray[np.int64]:
     """Return one row per isomorphism class: that of the canonical encoding, or the first of the class present."""
-    space = SEARCH_SPACES[table.metadata["space"]]()
+    space = make_space(table.metadata["space"], table.metadata.get("space_settings"))
     present = set(table.codes.tolist())
     encodings = [encoding for encoding in space.enumerate() if space.code(encoding) in present]
     codes = space.canonical_codes(Batch.of(space, encodings))
