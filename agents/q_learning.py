@@ -192,6 +192,7 @@ class QLearning(Agent):
         self._rows: dict[tuple[int, ...], int] = {}
         self._values = np.full((0, self.space.max_choices), config.initial_value)
         self._memory: list[_Episode] = []
+        self._legal: dict[bytes, npt.NDArray[np.int64]] = {}
         self._episodes = 0
         self._architectures = 0
         self._prefixes: list[Encoding] = []
@@ -262,9 +263,13 @@ class QLearning(Agent):
         return _Episode(
             states=[self._row(state) for state in states],
             actions=actions,
-            following=[np.flatnonzero(mask) for mask in batch.masks[index, 1:length]],
+            following=[self._legal_choices(mask) for mask in batch.masks[index, 1:length]],
             rewards=rewards.tolist(),
         )
+
+    def _legal_choices(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the numbers of the legal choices, shared between equal masks: a memory holds very many."""
+        return self._legal.setdefault(mask.tobytes(), np.flatnonzero(mask))
 
     def _row(self, state: tuple[int, ...]) -> int:
         """Return the row of a state in the table, which grows where it is new."""
@@ -314,10 +319,7 @@ class QLearning(Agent):
             **super().state_dict(),
             "states": np.array(list(self._rows), np.int64),
             "values": self._values[: len(self._rows)].copy(),
-            "memory": [
-                {"states": e.states, "actions": e.actions, "following": e.following, "rewards": e.rewards}
-                for e in self._memory
-            ],
+            "memory": [[list(episode.actions), list(episode.rewards)] for episode in self._memory],
             "episodes": self._episodes,
             "architectures": self._architectures,
         }
@@ -327,11 +329,12 @@ class QLearning(Agent):
         super().load_state_dict(state)
         self._rows = {tuple(features): row for row, features in enumerate(np.asarray(state["states"]).tolist())}
         self._values = np.array(state["values"], np.float64).reshape(len(self._rows), self.space.max_choices)
-        self._memory = [
-            _Episode(
-                list(e["states"]), list(e["actions"]), [np.asarray(legal) for legal in e["following"]], list(e["rewards"])
-            )
-            for e in state["memory"]
-        ]
+        self._memory = [self._remembered(actions, rewards) for actions, rewards in state["memory"]]
         self._episodes = state["episodes"]
         self._architectures = state["architectures"]
+
+    def _remembered(self, actions: Sequence[int], rewards: Sequence[float]) -> _Episode:
+        """Return an episode of the memory from what is stored of it."""
+        prefixes = [tuple(actions[:position]) for position in range(len(actions))]
+        following = [self._legal_choices(self.space.junction(prefix).mask) for prefix in prefixes[1:]]
+        return _Episode([self._row(state) for state in self._states(prefixes)], list(actions), following, list(rewards))

@@ -18,6 +18,7 @@ from nas_gym.evaluators.child import ChildWorker
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.stored import StoredEvaluation
 from nas_gym.evaluators.training import TrainingEvaluator
+from nas_gym.networks.ensemble import Ensemble
 from nas_gym.networks.export import FailedFormat, ModelCard, export_model
 from nas_gym.networks.fit import confusion
 from nas_gym.networks.scores import scores
@@ -222,6 +223,22 @@ def deploy(
     # Files without a ranking are what an interrupted command left.
     _remove_unfinished(directory)
     return found, export_model(model, directory, card)
+
+
+def score_ensemble(evaluator: TrainingEvaluator, members: Sequence[Candidate]) -> dict[str, float]:
+    """Average the class probabilities of the best training of each candidate and score them, the test set once.
+
+    Returns:
+        Validation and test scores by metric.
+
+    Raises:
+        FinalTrainingFailed: the weights of a member are gone from the store.
+    """
+    worker = ChildWorker(evaluator.task, "cpu")
+    ensemble = Ensemble([_trained(evaluator, one, worker, *one.best) for one in members]).eval()
+    classes = worker.dataset.classes
+    valid = scores(confusion(ensemble, worker.data.valid, classes), "valid")
+    return valid | scores(confusion(ensemble, worker.data.test, classes), "test")
 
 
 def _trained(

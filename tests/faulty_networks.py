@@ -105,6 +105,10 @@ class FaultSpace(FixedSlotSpace):
         """Return the name of the fault."""
         return NAMES[self.validate(encoding)[0]]
 
+    def graph_size(self, encoding: Encoding) -> tuple[int, int]:
+        """Return one node and no edge."""
+        return 1, 0
+
 
 class Faulty(nn.Module):
     """A linear classifier with a fault."""

@@ -1,4 +1,4 @@
-"""The command line: ``nas-gym search | train | envs | agents | datasets | store | tables``; one file a command."""
+"""The command line: ``nas-gym search | train | explain | envs | agents | datasets | store | tables``; one file a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from nas_gym import __version__
-from nas_gym.cli import agents, datasets, envs, search, store, tables, train
+from nas_gym.cli import agents, datasets, envs, explain, search, store, tables, train
 from nas_gym.cli.console import errors
 from nas_gym.errors import (
     FidelityError,
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("search")(search.search)
 app.command("train")(train.train)
+app.command("explain")(explain.explain)
 app.command("envs")(envs.envs)
 app.command("agents")(agents.agents)
 app.add_typer(datasets.app, name="datasets")

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from nas_gym.cli.console import output
+from nas_gym.datasets.catalogue import FACTS
 from nas_gym.errors import InvalidArgument, MissingExtra
 from nas_gym.evaluators.core import Evaluator
 
 if TYPE_CHECKING:
+    from nas_benchmarks.published import PublishedSearch
     from nas_gym.cli.search import Settings
     from nas_gym.evaluators.estimate import Estimate
+
+_GPU_FLOPS = 10e12
 
 
 def print_estimate(settings: Settings) -> None:
@@ -43,6 +48,48 @@ def print_estimate(settings: Settings) -> None:
         finally:
             envs.close()
     _print(settings, found)
+
+
+def print_published(settings: Settings, published: PublishedSearch) -> None:
+    """Print every value of a published search, where it comes from, and what the search computes.
+
+    Raises:
+        MissingExtra: the extra for training is not installed.
+    """
+    try:
+        from nas_gym.evaluators.estimate import computation
+        from nas_gym.evaluators.training import TrainingEvaluator
+    except ImportError as error:
+        raise MissingExtra("--preset", "train", error) from error
+    table = Table("", "Value of the paper", "", "Source", "", box=None, pad_edge=False, header_style="bold")
+    given = {"--env-arg": settings.env_args, "--agent-arg": settings.agent_args, "search": {"budget": settings.budget}}
+    for where, name, one in published.rows():
+        used = given.get(where, {}).get(name, one.value)
+        note = one.note if used == one.value else f"you chose {used}"
+        table.add_row(where, name, str(one.value), one.source, Text(note))
+    output.print(table)
+    for deviation in published.deviations:
+        output.print(f"Not as published: {deviation}.", markup=False, highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="nas-gym-estimate-") as folder:
+        envs, _ = settings.make(Path(folder))
+        evaluator = innermost(envs.evaluator)
+        facts = FACTS.get(str(settings.env_args.get("dataset")))
+        found = None
+        if isinstance(evaluator, TrainingEvaluator) and facts is not None:
+            found = computation(evaluator, facts, np.random.default_rng(settings.seed))
+        envs.close()
+    if found is None:
+        return
+    output.print(
+        f"A child computes {found.child_flops:.2g} operations on average (the largest of 100 samples "
+        f"{found.largest_share:.0f} times as many). {settings.budget:,} children take "
+        f"{found.days(settings.budget):,.0f} days on this machine's {found.device} "
+        f"({found.flops_per_second / 1e9:,.0f} GFLOP/s measured), {found.days(settings.budget, _GPU_FLOPS):,.1f} "
+        f"GPU-days at an assumed {_GPU_FLOPS / 1e12:.0f} TFLOP/s. Published: {published.published_cost}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def innermost(evaluator: Evaluator) -> Evaluator:

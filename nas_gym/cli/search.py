@@ -26,11 +26,14 @@ from rich.text import Text
 
 import nas_agents
 from nas_agents import Evaluated, RunResult, Sink
+from nas_benchmarks.agent_state import FILE as AGENT_FILE
+from nas_benchmarks.agent_state import write_state
 from nas_benchmarks.figures import draw_search
+from nas_benchmarks.published import published_search
 from nas_benchmarks.records import EvaluationWriter, Row, RunDirectory, recorded
 from nas_gym import __version__
 from nas_gym.cli.console import errors, key_values, output
-from nas_gym.cli.estimate import print_estimate
+from nas_gym.cli.estimate import print_estimate, print_published
 from nas_gym.envs.core.base import NASVectorEnv
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, UnknownName
@@ -51,8 +54,10 @@ REASONS = {
 
 def search(
     env: Annotated[str, typer.Option(help="Environment id; see `nas-gym envs`.")] = "NAS-Cell-v0",
-    agent: Annotated[str, typer.Option(help="Agent, or module:Class; see `nas-gym agents`.")] = "evolution",
-    budget: Annotated[int, typer.Option(help="Number of queries.")] = 1000,
+    agent: Annotated[
+        str | None, typer.Option(help="Agent, or module:Class; see `nas-gym agents`. evolution by default.")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(help="Number of queries; 1,000 by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of agent and environment.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run directory; an existing one is refused.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Begin no new batch after so many seconds.")] = None,
@@ -62,6 +67,9 @@ def search(
         int | None, typer.Option(help="Keep so many children in training at once, without waiting for the slowest.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the search of this run directory.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="'published': every value of the paper's search; other arguments win.")
+    ] = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Train three children for one epoch each and say what a search costs.")
     ] = False,
@@ -72,22 +80,29 @@ def search(
 
     On your own images: nas-gym search --env NAS-Cell-Train-v0 --env-arg dataset=photos/ --env-arg image_size=64
 
+    As published: nas-gym search --env NAS-MetaQNN-v0 --preset published --estimate
+
     After an interruption: nas-gym search --resume runs/my-run
     """
     if resume is not None:
         _continue(resume)
         return
+    env_args, agent_args = key_values("--env-arg", env_arg or []), key_values("--agent-arg", agent_arg or [])
+    published = None
+    if preset is not None:
+        published = published_search(env, preset, env_args.get("dataset"))
+        env_args = {name: one.value for name, one in published.env_args.items()} | env_args
+        agent, budget = agent or published.agent, budget or published.budget.value
+        if agent == published.agent:
+            agent_args = {name: one.value for name, one in published.agent_args.items()} | agent_args
     settings = Settings(
-        env,
-        agent,
-        budget,
-        seed,
-        max_seconds,
-        key_values("--env-arg", env_arg or []),
-        key_values("--agent-arg", agent_arg or []),
-        workers,
+        env, agent or "evolution", budget or 1000, seed, max_seconds, env_args, agent_args, workers
     )
-    if estimate:
+    if published is not None:
+        print_published(settings, published)
+        if estimate:
+            return
+    elif estimate:
         print_estimate(settings)
         return
     path = out or settings.default_out()
@@ -105,11 +120,7 @@ def _continue(path: Path) -> None:
         ResumeError: the directory is no run, or the search takes another course than its record.
     """
     directory = RunDirectory.existing(path)
-    config = directory.read_json("config.json") or {}
-    try:
-        settings = Settings(**{field.name: config[field.name] for field in fields(Settings)})
-    except (KeyError, TypeError) as error:
-        raise ResumeError(f"{path / 'config.json'} does not describe a search: {error}.") from error
+    settings = Settings.of_run(directory)
     summary = directory.read_json("summary.json")
     if summary is not None and summary.get("ended") not in ("interrupted", "time"):
         print_summary(summary)
@@ -147,6 +158,9 @@ def _search(
         result = _run(settings, envs, searcher, writer, rows)
     finally:
         writer.close()
+    # A second Ctrl-C may end the search in the middle of learning, whose half is worth nothing.
+    if result.reason != "interrupted":
+        write_state(directory.path / AGENT_FILE, searcher.state_dict())
     summary = summarise(settings, envs, writer, result)
     directory.write_json("summary.json", summary)
     _draw(settings, envs, writer, directory.path / "best_so_far.png")
@@ -204,6 +218,19 @@ class Settings:
         for name in ("num_envs", "autoreset_mode", "render_mode"):
             if name in self.env_args:
                 raise InvalidArgument(f"--env-arg {name} is set by the search; leave it out.")
+
+    @classmethod
+    def of_run(cls, directory: RunDirectory) -> Settings:
+        """Return what was asked for in an earlier search.
+
+        Raises:
+            ResumeError: the directory does not say.
+        """
+        config = directory.read_json("config.json") or {}
+        try:
+            return cls(**{field.name: config[field.name] for field in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ResumeError(f"{directory.path / 'config.json'} does not describe a search: {error}.") from error
 
     def make(self, path: Path, rows_before: int = 0) -> tuple[NASVectorEnv, nas_agents.Agent]:
         """Create the environments and the agent.

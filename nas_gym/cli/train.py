@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gymnasium
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from nas_benchmarks.published import published_training
 from nas_benchmarks.records import RunDirectory, finite
 from nas_gym.cli.console import key_values, output
-from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError
-from nas_gym.networks import NETWORKS
+from nas_gym.cli.estimate import innermost
+from nas_gym.cli.search import Settings
+from nas_gym.errors import InvalidArgument, MissingExtra
+from nas_gym.evaluators.core import Evaluator
 from nas_gym.search_spaces.core import SearchSpace
 
 if TYPE_CHECKING:
     from nas_benchmarks.final_training import Candidate
     from nas_gym.evaluators.training import TrainingEvaluator
 
-_SKELETON = {"channels": 8, "cells_per_stage": 1, "stages": 3, "reduction": "pooling"}
-
-
 def train(
     run: Annotated[Path, typer.Argument(help="Run directory of a search.")],
-    top: Annotated[int, typer.Option(help="Train so many of the best architectures.")] = 3,
+    top: Annotated[int | None, typer.Option(help="Train so many of the best architectures; 3 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; those of the search by default.")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each.")] = 1,
     reference: Annotated[
@@ -37,15 +35,21 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Where to write; RUN/models by default.")] = None,
     workers: Annotated[int, typer.Option(help="Networks in training at once.")] = 1,
     metric: Annotated[str, typer.Option(help="Validation metric that ranks.")] = "valid_accuracy",
+    ensemble: Annotated[int, typer.Option(help="Also score the mean of so many of the best; 0 = none.")] = 0,
+    preset: Annotated[
+        str | None, typer.Option(help="'published': the paper's final training of the search's environment.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Data or recipe, key=value, in place of the search's.")
     ] = None,
 ) -> None:
     """Train the best architectures of a search from scratch, re-rank them, and write the winner as a model.
 
-    The test set is scored once, for the winner. An interrupted command continues where it stopped.
+    The test set is scored once, for the winner, and once more for an ensemble if one is wanted. An interrupted command continues where it stopped.
 
     Example: nas-gym train runs/photos --top 3 --epochs 30 --seeds 2 --set augmentation=crop,flip
+
+    As MetaQNN did: nas-gym train runs/cifar --preset published
     """
     try:
         from nas_benchmarks.final_training import (
@@ -55,29 +59,34 @@ def train(
             check_target,
             deploy,
             import_reference,
+            score_ensemble,
             train_candidates,
             train_reference,
         )
         from nas_gym.networks.scores import SCORES
     except ImportError as error:
         raise MissingExtra("nas-gym train", "train", error) from error
+    directory = RunDirectory.existing(run)
+    proposed = {} if preset is None else published_training(directory, preset)
+    top = top or proposed.pop("top", 3)
+    ensemble = ensemble or proposed.pop("ensemble", 0)
     for name, value in (("--top", top), ("--seeds", seeds)):
         if value < 1:
             raise InvalidArgument(f"{name} must be at least 1, got {value}.")
+    if not 0 <= ensemble <= top:
+        raise InvalidArgument(f"--ensemble must be between 0 and --top = {top}, got {ensemble}.")
     if metric not in (known := [f"valid_{name}" for name in SCORES]):
         raise InvalidArgument(f"--metric must be one of {', '.join(known)}, got {metric!r}.")
-    directory = RunDirectory.existing(run)
     target = out or run / "models"
     check_target(target)
-    config = directory.read_json("config.json") or {}
-    space, settings = _problem(config)
+    problem = _problem(directory)
     given = key_values("--set", setting or []) | ({} if epochs is None else {"epochs": epochs})
-    settings |= {**given, "workers": workers, "store": str(target / STORE)}
+    settings = {**problem.settings, **proposed, **given, "workers": workers, "store": str(target / STORE)}
     if reference is not None:
         import_reference(reference)
-    chosen = best_rows(directory.rows(), space, top)
-    evaluator = _evaluator(space, settings)
-    own = None if reference is None else _evaluator(space, {**settings, "reference": reference})
+    chosen = best_rows(directory.rows(), problem.space, top)
+    evaluator = _evaluator(problem, settings)
+    own = None if reference is None else _evaluator(problem, {**settings, "reference": reference})
     try:
         if own is not None and reference is not None:
             check_reference(reference, own)
@@ -97,44 +106,77 @@ def train(
             results["models"][name] = {**candidate.to_json(), "test": test}
             for one in failed:
                 output.print(f"{name}: {one.file} was not written: {one.reason}", markup=False, soft_wrap=True)
+        members = [one for one in ranked if one.values][:ensemble]
+        if members:
+            results["ensemble"] = {"members": len(members), **score_ensemble(evaluator, members)}
     finally:
         evaluator.close()
         if own is not None:
             own.close()
     RunDirectory(target).write_json("ranking.json", finite(results))
     _print(ranked, references, results["models"])
+    if "ensemble" in results:
+        found = results["ensemble"]
+        output.print(
+            f"Ensemble of the best {found['members']}: validation {found[metric]:.4f}, "
+            f"test {found[metric.replace('valid', 'test')]:.4f}",
+            highlight=False,
+        )
     output.print(f"Models: {target}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _problem(config: Mapping[str, Any]) -> tuple[SearchSpace, dict[str, Any]]:
-    """Return the search space of a run, and its data, recipe and skeleton.
+@dataclass(frozen=True)
+class Problem:
+    """What a search was about.
+
+    Attributes:
+        space: what could be built.
+        sizes: keyword arguments of the network builder.
+        settings: data and recipe, as `training_evaluator` takes them.
+    """
+
+    space: SearchSpace
+    sizes: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def _problem(directory: RunDirectory) -> Problem:
+    """Return the search space of a run, and its data, recipe and network sizes.
 
     Limits are the search's own: a final training is longer, and the user's network may be larger.
 
     Raises:
         ResumeError: the configuration does not describe a search.
     """
-    from nas_gym.evaluators.limits import Limits
-    from nas_gym.evaluators.training import SETTINGS
-
-    left = {"store", "workers", "reference", "latency", "latency_batch", *(field.name for field in fields(Limits))}
+    settings = Settings.of_run(directory)
+    envs, _ = settings.make(directory.path)
     try:
-        env = gymnasium.make(config["env"], evaluator="synthetic").unwrapped
-        arguments = dict(config["env_args"])
-    except (KeyError, TypeError, gymnasium.error.Error) as error:
-        raise ResumeError(f"config.json does not describe a search: {error}.") from error
-    space: SearchSpace = env.get_wrapper_attr("space")
-    settings = {name: arguments[name] for name in SETTINGS if name in arguments and name not in left}
-    return space, settings | {name: arguments[name] for name in _SKELETON if name in arguments}
+        return _problem_of(innermost(envs.evaluator), envs.space)
+    finally:
+        envs.close()
 
 
-def _evaluator(space: SearchSpace, settings: Mapping[str, Any]) -> TrainingEvaluator:
+def _problem_of(evaluator: Evaluator, space: SearchSpace) -> Problem:
+    """Return the problem that an evaluator poses: its own trainings, those of its table, or the default ones."""
+    from nas_gym.evaluators.training import TrainingEvaluator
+    from nas_gym.tables.build import DIGITS, BuildSpec
+
+    if isinstance(evaluator, TrainingEvaluator):
+        task = evaluator.task
+        source = {"dataset" if name == "name" else name: value for name, value in task.source.to_json().items()}
+        own = {"builder": task.builder, "device": evaluator.device, "evaluation_seed": evaluator.evaluation_seed}
+        return Problem(space, task.sizes, {**source, **evaluator.recipe.to_json(), **own})
+    table = getattr(evaluator, "table", None)
+    if table is not None and "recipe" in table.metadata:
+        spec = BuildSpec.from_json(table.metadata)
+        return Problem(space, spec.sizes, {"dataset": spec.dataset, **spec.recipe.to_json()})
+    return Problem(space, DIGITS.sizes if space.name == DIGITS.space else {}, {})
+
+
+def _evaluator(problem: Problem, settings: Mapping[str, Any]) -> TrainingEvaluator:
     from nas_gym.evaluators.training import training_evaluator
 
-    sizes: dict[str, Any] = {}
-    if "skeleton" in inspect.signature(NETWORKS[space.name]).parameters:
-        sizes["skeleton"] = {name: settings.get(name, default) for name, default in _SKELETON.items()}
-    return training_evaluator(space, sizes, **{k: v for k, v in settings.items() if k not in _SKELETON})
+    return training_evaluator(problem.space, problem.sizes, **settings)
 
 
 def _deployed(

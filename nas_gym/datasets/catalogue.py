@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nas_gym.registry import Entry, Registry
 
 DATASETS = Registry(
@@ -25,5 +27,30 @@ DATASETS = Registry(
 )
 """Data sets by name; an entry is a function without arguments that returns `Images`."""
 
-IMAGE_SIZES = {"digits": 8, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "cifar100": 32, "svhn": 32}
-"""Side of the images of the data sets that have a name, in pixels: known without reading them."""
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set without reading it.
+
+    Attributes:
+        channels: 1 grey, 3 colour.
+        side: height and width of an image in pixels.
+        classes: number of classes.
+        training_images: images that are not for the test, those for validation included.
+    """
+
+    channels: int
+    side: int
+    classes: int
+    training_images: int
+
+
+FACTS = {
+    "digits": Facts(1, 8, 10, 1150),
+    "mnist": Facts(1, 28, 10, 60_000),
+    "fashion_mnist": Facts(1, 28, 10, 60_000),
+    "cifar10": Facts(3, 32, 10, 50_000),
+    "cifar100": Facts(3, 32, 100, 50_000),
+    "svhn": Facts(3, 32, 10, 73_257),
+}
+"""Facts of the data sets that have a name."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
-from nas_gym.datasets.catalogue import IMAGE_SIZES
+from nas_gym.datasets.catalogue import FACTS
 from nas_gym.envs.core.construction import ConstructionEnv, ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument, UnknownName
 from nas_gym.evaluators import Evaluator, make_evaluator
@@ -40,12 +40,12 @@ def image_size_of(dataset: str | None, image_size: int | None) -> int:
     if image_size is not None:
         return image_size
     name = dataset or "digits"
-    if name not in IMAGE_SIZES:
+    if name not in FACTS:
         raise InvalidArgument(
             f"the search space depends on the size of the images of {name!r}: give image_size, to which they are "
-            f"resized. It is known for {', '.join(IMAGE_SIZES)}."
+            f"resized. It is known for {', '.join(FACTS)}."
         )
-    return IMAGE_SIZES[name]
+    return FACTS[name].side
 
 
 def _parts(

@@ -8,15 +8,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
+from nas_gym import networks
+from nas_gym.datasets.catalogue import Facts
 from nas_gym.evaluators.child import Inspection
 from nas_gym.evaluators.core import Queries, Status, stream_key
 from nas_gym.evaluators.limits import Limits
 from nas_gym.evaluators.training import TrainingEvaluator
+from nas_gym.networks.operations import complexity
 from nas_gym.search_spaces.core import Encoding
 
 _CHILDREN = 3
 _INSPECTED = 200
+_COUNTED = 100
+_MEASURED_BATCH = 16
+_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,75 @@ def estimate(evaluator: TrainingEvaluator, rng: np.random.Generator) -> Estimate
         over_limit=shares,
         failures=tuple(failures),
     )
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What the trainings of a search compute.
+
+    Attributes:
+        child_flops: mean floating-point operations of one training: three passes (forward, and two backward) over all
+            training images in all epochs, two operations a multiply-add.
+        largest_share: how much more the largest sample takes than the mean one.
+        flops_per_second: measured here on a network of median size.
+        device: where that was.
+    """
+
+    child_flops: float
+    largest_share: float
+    flops_per_second: float
+    device: str
+
+    def days(self, queries: int, flops_per_second: float | None = None) -> float:
+        """Return days of one device for so many different trainings.
+
+        Args:
+            queries: trainings.
+            flops_per_second: of the device; by default what was measured here.
+        """
+        return queries * self.child_flops / (flops_per_second or self.flops_per_second) / 86_400
+
+
+def computation(evaluator: TrainingEvaluator, facts: Facts, rng: np.random.Generator) -> Computation:
+    """Count what random children compute, without data, and measure how fast this machine does it.
+
+    Args:
+        evaluator: of the search to come; nothing is loaded or trained by it.
+        facts: of its data set.
+        rng: draws the architectures.
+    """
+    task, shape = evaluator.task, (facts.channels, facts.side, facts.side)
+    counted = []
+    for encoding in (task.space.sample(rng) for _ in range(_COUNTED)):
+        with torch.device("meta"):
+            model = networks.build(task.space, encoding, shape, facts.classes, **task.sizes)
+        counted.append((complexity(model, shape).multiply_adds, encoding))
+    counted.sort(key=lambda pair: pair[0])
+    mean = float(np.mean([count for count, _ in counted]))
+    images = facts.training_images * (1 - task.source.valid_share) * task.recipe.epochs
+    count, encoding = counted[len(counted) // 2]
+    seconds = _seconds_per_image(networks.build(task.space, encoding, shape, facts.classes, **task.sizes), evaluator, shape)
+    return Computation(
+        child_flops=_PASSES * 2 * mean * images,
+        largest_share=counted[-1][0] / mean,
+        flops_per_second=_PASSES * 2 * count / seconds,
+        device=evaluator.device,
+    )
+
+
+def _seconds_per_image(model: torch.nn.Module, evaluator: TrainingEvaluator, shape: tuple[int, int, int]) -> float:
+    """Return wall seconds per image of the forward and backward pass, the best of three."""
+    device = torch.device(evaluator.device)
+    model = model.to(device)
+    images = torch.zeros((_MEASURED_BATCH, *shape), device=device)
+    best = math.inf
+    for _ in range(4):
+        started = time.perf_counter()
+        model(images).sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return best / _MEASURED_BATCH
 
 
 def _inspect(evaluator: TrainingEvaluator, rng: np.random.Generator) -> tuple[dict[str, float], list[Encoding]]:

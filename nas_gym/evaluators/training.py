@@ -95,7 +95,7 @@ class TrainingEvaluator(Evaluator):
 
     Metrics: ``valid_accuracy``, ``valid_balanced_accuracy``, ``valid_macro_f1`` (fractions) after the last epoch,
     ``best_valid_accuracy`` over all epochs, ``parameters``,
-    ``multiply_adds``, ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured),
+    ``multiply_adds``, ``nodes`` and ``edges`` of its graph, ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured),
     ``train_seconds`` (processor seconds on the CPU, wall seconds on CUDA) and, if it is to be measured,
     ``latency_seconds``; held out: the scores of the test set.
     """
@@ -182,6 +182,8 @@ class TrainingEvaluator(Evaluator):
             "best_valid_accuracy": Metric("maximize", "fraction"),
             "parameters": Metric("minimize", "count"),
             "multiply_adds": Metric("minimize", "count"),
+            "nodes": Metric("minimize", "count"),
+            "edges": Metric("minimize", "count"),
             "train_seconds": Metric("minimize", "seconds"),
             "training_memory_bytes": Metric("minimize", "bytes"),
             "peak_memory_bytes": Metric("minimize", "bytes"),
@@ -346,7 +348,7 @@ class TrainingEvaluator(Evaluator):
         ticket = next(self._tickets)
         stored = self._stored(key, score_test)
         if stored is not None:
-            self._answers[ticket] = self._evaluation(stored)
+            self._answers[ticket] = self._evaluation(key.encoding, stored)
         elif key.digest in self._children:
             self._children[key.digest].tickets.append(ticket)
         else:
@@ -374,12 +376,13 @@ class TrainingEvaluator(Evaluator):
         """Return the key of a refusal, which holds for these limits only."""
         return dataclasses.replace(key, recipe=content_hash([key.recipe, self.limits.to_json()]))
 
-    def _evaluation(self, stored: StoredEvaluation) -> Evaluation:
+    def _evaluation(self, canonical: Encoding, stored: StoredEvaluation) -> Evaluation:
         if stored.status is not Status.OK:
             failed = dict.fromkeys(self.search_metrics, math.nan)
             return Evaluation(stored.status, failed, stored.cost_seconds, stored.message)
         metrics = {name: stored.metrics.get(name, math.nan) for name in self.search_metrics}
         metrics["best_valid_accuracy"] = max(stored.curve.get("valid_accuracy", (math.nan,)))
+        metrics["nodes"], metrics["edges"] = map(float, self.space.graph_size(canonical))
         return Evaluation(Status.OK, metrics, stored.cost_seconds, "", stored.artifact)
 
     # --- children ----------------------------------------------------------------------------------
@@ -462,7 +465,7 @@ class TrainingEvaluator(Evaluator):
         self.store.put(key, stored)
         self.trained_epochs += max(_epochs_of(stored) - result.resumed_epochs, 0)
         del self._children[child.key.digest]
-        evaluation = self._evaluation(stored)
+        evaluation = self._evaluation(child.key.encoding, stored)
         self._answers.update(dict.fromkeys(child.tickets, evaluation))
 
     def _to_store(self, child: _Child, result: ChildResult) -> StoredEvaluation:

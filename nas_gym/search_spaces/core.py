@@ -145,6 +145,15 @@ class SearchSpace(ABC):
             InvalidEncoding: `encoding` is not a complete legal sequence of decisions.
         """
 
+    def graph_size(self, encoding: Encoding) -> tuple[int, int]:
+        """Return the numbers of nodes and edges of an architecture's graph, as its paper counts them.
+
+        Raises:
+            InvalidEncoding: `encoding` is not an architecture of this space.
+        """
+        nodes, edges = self.decode(encoding).graph()
+        return len(nodes), len(edges)
+
     def is_complete(self, prefix: Encoding) -> bool:
         """Tell whether no decision is left after `prefix`."""
         return self.decision(prefix) is None

@@ -56,7 +56,7 @@ space = FewCells()
 SPEC = BuildSpec(
     space="toys:FewCells",
     recipe=Recipe(epochs=1),
-    skeleton=Skeleton(channels=2, cells_per_stage=1, stages=2, reduction="pooling"),
+    sizes={"skeleton": Skeleton(channels=2, cells_per_stage=1, stages=2, reduction="pooling").to_json()},
 )
 VALID_IMAGES, TEST_IMAGES = 650, 647
 DIVERGING = dataclasses.replace(SPEC, recipe=Recipe(epochs=1, learning_rate=1e12))
@@ -214,7 +214,7 @@ def stop_after_two(progress):
         time.sleep(600)
 
 if __name__ == "__main__":
-    spec = BuildSpec("toys:FewCells", "digits", Recipe(epochs=1), Skeleton(2, 1, 2, "pooling"))
+    spec = BuildSpec("toys:FewCells", "digits", Recipe(epochs=1), {{"skeleton": Skeleton(2, 1, 2, "pooling").to_json()}})
     train_shards(spec, Path({work!r}), [0], workers=2, on_progress=stop_after_two)
 """
 
@@ -422,7 +422,7 @@ def test_an_incomplete_table_is_refused(work: Path, tmp_path: Path) -> None:
     "other",
     [
         pytest.param(dataclasses.replace(SPEC, recipe=Recipe(epochs=2)), id="another recipe"),
-        pytest.param(dataclasses.replace(SPEC, skeleton=Skeleton(4, 1, 2, "pooling")), id="another skeleton"),
+        pytest.param(dataclasses.replace(SPEC, sizes={"skeleton": Skeleton(4, 1, 2, "pooling").to_json()}), id="another skeleton"),
         pytest.param(dataclasses.replace(SPEC, space="nas_bench_201"), id="another space"),
     ],
 )
@@ -518,7 +518,7 @@ def test_complexities_are_those_of_real_networks() -> None:
     """Parameters and multiply-adds, in the order of the encodings."""
     parameters, multiply_adds = complexities(SPEC, FEW_CELLS)
     real = [
-        complexity(networks.build(space, cell, (1, 8, 8), 10, skeleton=SPEC.skeleton), (1, 8, 8)) for cell in FEW_CELLS
+        complexity(networks.build(space, cell, (1, 8, 8), 10, **SPEC.sizes), (1, 8, 8)) for cell in FEW_CELLS
     ]
     assert parameters == [cost.parameters for cost in real]
     assert multiply_adds == [cost.multiply_adds for cost in real]
