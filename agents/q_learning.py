@@ -62,6 +62,11 @@ INTERMEDIATE_REWARDS = ("none", "length", "max_length")
 class QLearningConfig:
     """Settings of `QLearning`; the defaults are for budgets of about 1,000 queries.
 
+    Schedule and learning rate are those of {50 episodes an epsilon, 100 and then 40} x {0.1, 0.2, 0.3} with the lowest
+    mean of three ratios, its simple regret to that of random search after 1,000 queries on 16 synthetic landscapes
+    (evaluation seeds 100 to 115) of `NAS-Cell-v0`, `NAS-MetaQNN-v0` and `NAS-MetaQNN-Table-v0`. The other fields were
+    not tuned.
+
     Attributes:
         epsilon_schedule: pairs (epsilon, count), exploration first; the last epsilon stays.
         counted: what the counts of the schedule are: different "architectures" or "episodes".
@@ -75,20 +80,9 @@ class QLearningConfig:
             divided by the number of decisions of the episode; "max_length", by the largest possible number.
     """
 
-    epsilon_schedule: Schedule = (
-        (1.0, 200),
-        (0.9, 40),
-        (0.8, 40),
-        (0.7, 40),
-        (0.6, 60),
-        (0.5, 60),
-        (0.4, 60),
-        (0.3, 60),
-        (0.2, 60),
-        (0.1, 60),
-    )
+    epsilon_schedule: Schedule = tuple((tenths / 10, 50) for tenths in range(10, 0, -1))
     counted: str = "episodes"
-    learning_rate: float = 0.1
+    learning_rate: float = 0.2
     discount: float = 1.0
     initial_value: float = 0.5
     batch_size: int = 8
@@ -113,7 +107,9 @@ class QLearningConfig:
         require_count("batch_size", self.batch_size)
         require_count("replay_draws", self.replay_draws, 0)
         kinds = f"one of {', '.join(INTERMEDIATE_REWARDS)}"
-        require(self.intermediate_reward in INTERMEDIATE_REWARDS, "intermediate_reward", self.intermediate_reward, kinds)
+        require(
+            self.intermediate_reward in INTERMEDIATE_REWARDS, "intermediate_reward", self.intermediate_reward, kinds
+        )
 
     def epsilon(self, count: int) -> float:
         """Return the epsilon after `count` architectures or episodes.
@@ -121,12 +117,11 @@ class QLearningConfig:
         >>> [QLearningConfig(epsilon_schedule=((1.0, 2), (0.1, 1))).epsilon(count) for count in range(5)]
         [1.0, 1.0, 0.1, 0.1, 0.1]
         """
-        epsilon = 0.0
         for epsilon, length in self.epsilon_schedule:
             if count < length:
-                break
+                return epsilon
             count -= length
-        return epsilon
+        return self.epsilon_schedule[-1][0]
 
 
 def _is_phase(phase: object) -> bool:

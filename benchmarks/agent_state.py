@@ -32,7 +32,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     arrays: dict[str, npt.NDArray[Any]] = {}
     structure = json.dumps(_outlined(state, arrays))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{_STRUCTURE: np.frombuffer(structure.encode(), np.uint8)}, **arrays)
+    named: Any = {_STRUCTURE: np.frombuffer(structure.encode(), np.uint8), **arrays}
+    np.savez_compressed(buffer, **named)
     try:
         write_whole(path, buffer.getvalue())
     except OSError as error:
@@ -68,10 +69,12 @@ def _outlined(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:  # noqa: 
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    kind = "array" if isinstance(value, np.ndarray) else "tensor"
     name = f"a{len(arrays)}"
-    arrays[name] = np.asarray(value.detach().cpu() if kind == "tensor" else value)
-    return {kind: name}
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"array": name}
+    arrays[name] = value.detach().cpu().numpy()
+    return {"tensor": name}
 
 
 def _filled(outline: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:  # noqa: ANN401 - any nested value

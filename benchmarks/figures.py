@@ -22,6 +22,7 @@ def draw_search(
     title: str,
     label: str,
     all_rewards: npt.NDArray[np.float64] | None,
+    probabilities: npt.NDArray[np.float64] | None = None,
 ) -> None:
     """Draw the best reward so far, with the exact expectation of random search where the whole space is known.
 
@@ -31,6 +32,7 @@ def draw_search(
         title: title of the figure.
         label: name of the searcher.
         all_rewards: of every architecture of the space, or None.
+        probabilities: of drawing each at random, uniform by default.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -48,7 +50,7 @@ def draw_search(
     shown = [best[min(2, len(best) - 1)], best[-1]]
     if all_rewards is not None:
         counts = np.unique(np.geomspace(1, len(rewards), 400).round().astype(np.int64))
-        expected = random_search_expectation(all_rewards, counts)
+        expected = random_search_expectation(all_rewards, counts, probabilities)
         axes.plot(counts, expected, color=_RANDOM, linestyle="--", label="random search, exact expectation")
         axes.axhline(all_rewards.max(), color=_OPTIMUM, linewidth=1, label="best of the space")
         shown += [expected[min(2, len(expected) - 1)], all_rewards.max()]

@@ -143,7 +143,9 @@ def _blockqnn(dataset: str) -> PublishedSearch:
             "channels": Value(32, PORT),
             "blocks_per_stage": Value(4),
             "stages": Value(3),
-            "objective": Value("blockqnn", note="accuracy in percent - 1 x ln FLOPs - 8 x ln density; mu, rho from a port"),
+            "objective": Value(
+                "blockqnn", note="accuracy in percent - 1 x ln FLOPs - 8 x ln density; mu, rho from a port"
+            ),
             "repeat_query": Value("cache+charge", MEMORY),
             "epochs": Value(12),
             "batch_size": Value(256, MEMORY),

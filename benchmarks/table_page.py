@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from nas_gym.networks.recipe import Recipe
+from nas_gym.search_spaces import make_space
 from nas_gym.tables.format import TABLES, Table, read_table
 from nas_gym.tables.quality import quality
 
@@ -19,24 +23,20 @@ from .markdown import replace_between
 def page(table: Table) -> str:
     """Return the page as Markdown."""
     found = quality(table)
-    facts, recipe, skeleton = table.metadata, table.metadata["recipe"], table.metadata["skeleton"]
+    facts, recipe = table.metadata, Recipe(**table.metadata["recipe"])
     splits, seeds = facts["splits"], len(facts["seeds"])
     seconds = table.mean("train_seconds")
     best, mean = table.mean("test_accuracy").max(), table.mean("test_accuracy").mean()
+    classes = facts["classes_trained"]
+    trained = "each" if classes == len(table) else f"each of the {classes:,} isomorphism classes"
     lines = [
-        f"All {len(table):,} cells of `{facts['space']}`: each of the {facts['classes_trained']:,} isomorphism classes "
-        f"was trained {seeds} times from scratch on {facts['dataset']} ({splits['train']} training, "
-        f"{splits['valid']} validation, {splits['test']} test images), with the accuracy recorded after every epoch.",
+        f"All {len(table):,} architectures of `{facts['space']}`{_settings(facts)}: {trained} was trained {seeds} "
+        f"times from scratch on {facts['dataset']} ({splits['train']} training, {splits['valid']} validation, "
+        f"{splits['test']} test images), with the accuracy recorded after every epoch.",
         "",
-        f"- **Network**: {skeleton['channels']} channels, {skeleton['stages']} stages of {skeleton['cells_per_stage']} "
-        f"cell, {skeleton['reduction']} reductions (ReLU, 2x2 average pooling, 1x1 convolution, batch normalisation) "
-        "between them.",
-        f"- **Training**: {recipe['epochs']} epochs, batch {recipe['batch_size']}, SGD with Nesterov momentum "
-        f"{recipe['momentum']}, learning rate {recipe['learning_rate']} falling along a cosine, weight decay "
-        f"{recipe['weight_decay']}.",
-        "- **Classes**: the network trained is that of the class's cell with the fewest parameters, then the smallest "
-        "encoding. The official classes are not exactly equivalent networks: 578 of them mix different numbers of "
-        "convolutions. Parameters and multiply-adds are those of every single cell.",
+        *_NETWORKS[facts["space"]](facts),
+        f"- **Training**: {recipe.epochs} epochs, batch {recipe.batch_size}, {_optimiser(recipe)}, learning rate "
+        f"{recipe.learning_rate} falling along a cosine, weight decay {recipe.weight_decay}{_restarts(recipe)}.",
         f"- **Values**: test accuracy {best:.4f} at best, {mean:.4f} on average; a simulated training costs "
         f"{seconds.mean():.2f} processor seconds on average, {seconds.min():.2f} to {seconds.max():.2f}.",
         f"- **File**: {table.path.stat().st_size / 1e6:.2f} MB, SHA-256 `{table.sha256[:16]}...`.",
@@ -59,6 +59,54 @@ def page(table: Table) -> str:
     return "\n".join(lines)
 
 
+def _settings(facts: Mapping[str, Any]) -> str:
+    """Return how the search space differs from its default."""
+    given = facts.get("space_settings", {})
+    usual = make_space(facts["space"]).settings
+    changed = {name: value for name, value in given.items() if value != usual[name]}
+    return " with " + ", ".join(f"`{name}={json.dumps(value)}`" for name, value in changed.items()) if changed else ""
+
+
+def _optimiser(recipe: Recipe) -> str:
+    return {"sgd": f"SGD with Nesterov momentum {recipe.momentum}", "adam": "Adam", "rmsprop": "RMSprop"}[
+        recipe.optimiser
+    ]
+
+
+def _restarts(recipe: Recipe) -> str:
+    if not recipe.restarts:
+        return ""
+    return (
+        f", at most {recipe.restarts} restarts, each with {recipe.restart_factor} of the learning rate, where the "
+        "first epoch is no better than chance"
+    )
+
+
+def _cells(facts: Mapping[str, Any]) -> list[str]:
+    """Return what to know of tables of cells."""
+    skeleton = facts["skeleton"] if "skeleton" in facts else facts["sizes"]["skeleton"]
+    return [
+        f"- **Network**: {skeleton['channels']} channels, {skeleton['stages']} stages of {skeleton['cells_per_stage']} "
+        f"cell, {skeleton['reduction']} reductions (ReLU, 2x2 average pooling, 1x1 convolution, batch normalisation) "
+        "between them.",
+        "- **Classes**: the network trained is that of the class's cell with the fewest parameters, then the smallest "
+        "encoding. The official classes are not exactly equivalent networks: 578 of them mix different numbers of "
+        "convolutions. Parameters and multiply-adds are those of every single cell.",
+    ]
+
+
+def _chains(facts: Mapping[str, Any]) -> list[str]:
+    """Return what to know of tables of chains."""
+    return [
+        f"- **Network**: the chain as it is, with the published dropout, without batch normalisation, weights drawn by "
+        f"Glorot's rule ({facts['recipe']['initialisation']}).",
+    ]
+
+
+_NETWORKS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {"nas_bench_201": _cells, "metaqnn": _chains}
+"""What to know of the networks of a table, by search space."""
+
+
 def _row(label: str, shares: Mapping[float, float] | Mapping[str, float]) -> str:
     return f"| {label} | {' | '.join(f'{value:.2f}' for value in shares.values())} |"
 
@@ -72,7 +120,7 @@ def main() -> None:
     text = page(read_table(TABLES[arguments.table]))
     sys.stdout.write(text + "\n")
     if arguments.update is not None:
-        replace_between(arguments.update, "table", text)
+        replace_between(arguments.update, f"table {arguments.table}", text)
 
 
 if __name__ == "__main__":

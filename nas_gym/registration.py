@@ -53,6 +53,12 @@ ENVIRONMENTS = {
         "a short chain of layers, one a step; looked up in a table of trained networks",
         "MetaQNN (Baker et al. 2017), reduced",
     ),
+    "NAS-BlockQNN-v0": Registration(
+        "nas_gym.envs.blockqnn:BlockQNNEnv",
+        "nas_gym.envs.blockqnn:BlockQNNVectorEnv",
+        "a block of layers with arbitrary connections, one layer a step; a stack of it is trained now",
+        "BlockQNN (Zhong et al. 2018)",
+    ),
 }
 """Environments by id."""
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,36 @@ import numpy.typing as npt
 import nas_agents
 import nas_gym
 from nas_agents import Evaluated, Sink
+from nas_gym.evaluators.core import Queries
+from nas_gym.search_spaces import Batch
 
 from ..markdown import replace_between
 
-RECORD = Path(__file__).parent / "cell-digits.jsonl"
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched.
+
+    Attributes:
+        env: environment id.
+        table: name of its table.
+    """
+
+    env: str
+    table: str
+
+    def make_envs(self, num_envs: int) -> Any:  # noqa: ANN401 - a vector environment of nas-gym with all its parts
+        """Return the environments."""
+        return gymnasium.make_vec(self.env, num_envs=num_envs, table=self.table, autoreset_mode="Disabled").unwrapped
+
+
+TASKS = {
+    "cell-digits": Task("NAS-Cell-v0", "digits"),
+    "metaqnn-digits": Task("NAS-MetaQNN-Table-v0", "metaqnn-digits"),
+}
+"""Tasks by the name of their record."""
 
 SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_search", {}),
@@ -31,6 +58,7 @@ SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("evolution", {}),
     ("reinforce", {"preset": "zoph2017"}),
     ("reinforce", {}),
+    ("q_learning", {}),
 )
 """Agents and settings, in the order of the table."""
 
@@ -56,11 +84,11 @@ class _Incumbents(Sink):
         return self.encodings[int(np.argmax(self.returns[:queries]))]
 
 
-def search(agent_name: str, settings: dict[str, Any], seed: int, table: str) -> dict[str, Any]:
+def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> dict[str, Any]:
     """Run one search and return its line of the record."""
     agent_class = nas_agents.AGENTS[agent_name]
     config = nas_agents.make_config(agent_class, **settings)
-    envs = _make_envs(config.batch_size, table)
+    envs = task.make_envs(config.batch_size)
     agent = agent_class(envs, seed, config)
     incumbents = _Incumbents()
     result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [incumbents])
@@ -74,13 +102,13 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, table: str) -> 
         "unique_architectures": result.usage.unique_architectures,
         "regret": [standing.regret for standing in standings],
         "tied": [standing.tied for standing in standings],
-        "final_policy_reward": sample_policy(agent, config.batch_size, table),
+        "final_policy_reward": sample_policy(agent, config.batch_size, task),
     }
 
 
-def sample_policy(agent: nas_agents.Agent, batch_size: int, table: str) -> float:
+def sample_policy(agent: nas_agents.Agent, batch_size: int, task: Task) -> float:
     """Return the mean reward of what an agent proposes without learning any more."""
-    envs = _make_envs(batch_size, table)
+    envs = task.make_envs(batch_size)
     drawn = _Incumbents()
 
     class Frozen(nas_agents.Agent):
@@ -104,8 +132,13 @@ def sample_policy(agent: nas_agents.Agent, batch_size: int, table: str) -> float
     return float(np.mean(drawn.returns))
 
 
-def _make_envs(num_envs: int, table: str) -> Any:  # noqa: ANN401 - NAS-Cell-v0 with all its parts
-    return gymnasium.make_vec("NAS-Cell-v0", num_envs=num_envs, table=table, autoreset_mode="Disabled").unwrapped
+def uniform_reward(task: Task) -> float:
+    """Return the exact mean reward of uniform decisions."""
+    envs = task.make_envs(1)
+    space, evaluator = envs.space, envs.evaluator
+    batch = Batch.of(space, list(space.enumerate()))
+    rewards = envs.objective(evaluator.evaluate(Queries(batch, None)))
+    return float(rewards @ space.draw_probabilities(batch))
 
 
 def interval(values: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
@@ -122,13 +155,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
-def record(path: Path, seeds: int, table: str) -> Iterator[dict[str, Any]]:
+def record(path: Path, seeds: int, task: Task) -> Iterator[dict[str, Any]]:
     """Run what the record lacks, one line at a time."""
     done = {(row["agent"], json.dumps(row["settings"]), row["seed"]) for row in read(path)}
     for seed in range(seeds):
         for agent, settings in SEARCHES:
             if (agent, json.dumps(settings), seed) not in done:
-                row = search(agent, settings, seed, table)
+                row = search(agent, settings, seed, task)
                 with path.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 yield row
@@ -163,17 +196,18 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m nas_benchmarks.baselines", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="searches of every agent (default: 20)")
-    parser.add_argument("--table", default="digits", help="name or path of a table (default: digits)")
-    parser.add_argument("--record", type=Path, default=RECORD, help="file that finished searches are appended to")
+    parser.add_argument("--task", choices=list(TASKS), default="cell-digits", help="what is searched")
+    parser.add_argument("--record", type=Path, help="file that finished searches are appended to")
     parser.add_argument("--update", type=Path, help="file whose table of baselines is replaced")
     arguments = parser.parse_args()
-    for row in record(arguments.record, arguments.seeds, arguments.table):
+    task = TASKS[arguments.task]
+    path = arguments.record or FOLDER / f"{arguments.task}.jsonl"
+    for row in record(path, arguments.seeds, task):
         sys.stderr.write(f"{row['agent']} {row['settings']} seed {row['seed']}: regret {row['regret']}\n")
-    envs = _make_envs(1, arguments.table)
-    text = markdown(read(arguments.record), envs.evaluator.reference("valid_accuracy").mean)
+    text = markdown(read(path), uniform_reward(task))
     sys.stdout.write(text + "\n")
     if arguments.update is not None:
-        replace_between(arguments.update, "baselines", text)
+        replace_between(arguments.update, f"baselines {arguments.task}", text)
 
 
 if __name__ == "__main__":

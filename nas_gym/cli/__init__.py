@@ -1,4 +1,4 @@
-"""The command line: ``nas-gym search | train | explain | envs | agents | datasets | store | tables``; one file a command."""
+"""The command line: ``nas-gym search | train | explain | envs | agents | datasets | store | tables``, a file each."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def explain(
         agent.load_state_dict(read_state(run / FILE))
         greedy = agent.greedy()
         if greedy is None:
-            raise InvalidArgument(f"{settings.agent} learns no values of single decisions; there is nothing to explain.")
+            raise InvalidArgument(
+                f"{settings.agent} learns no values of single decisions; there is nothing to explain."
+            )
         known = {tuple(row["encoding"]): row for row in directory.rows()}
         output.print("Greedy architecture", style="bold")
         output.print(envs.space.to_string(greedy.encoding), soft_wrap=True, markup=False, highlight=False)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Group
 from rich.live import Live
@@ -95,9 +96,7 @@ def search(
         agent, budget = agent or published.agent, budget or published.budget.value
         if agent == published.agent:
             agent_args = {name: one.value for name, one in published.agent_args.items()} | agent_args
-    settings = Settings(
-        env, agent or "evolution", budget or 1000, seed, max_seconds, env_args, agent_args, workers
-    )
+    settings = Settings(env, agent or "evolution", budget or 1000, seed, max_seconds, env_args, agent_args, workers)
     if published is not None:
         print_published(settings, published)
         if estimate:
@@ -478,18 +477,21 @@ def _draw(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, path
         return
     title = f"{settings.agent} on {settings.env}, seed {settings.seed}"
     try:
-        draw_search(path, np.array(writer.rewards), title, settings.agent, _all_rewards(envs))
+        draw_search(path, np.array(writer.rewards), title, settings.agent, *_whole_space(envs))
     except MissingExtra as error:
         errors.print(f"Note: {error}", markup=False, highlight=False)
 
 
-def _all_rewards(envs: NASVectorEnv) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Return the reward of every architecture where the whole space is known and deterministic, else None."""
+def _whole_space(envs: NASVectorEnv) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
+    """Return the reward of every architecture and how probable random search is to draw it.
+
+    None where the space is not wholly known or not deterministic.
+    """
     evaluator, space = envs.evaluator, envs.space
     known = evaluator.reference(envs.objective.requires[0]) is not None
     if not known or not evaluator.deterministic or not space.dense:
-        return None
+        return None, None
     batch = Batch.of(space, list(space.enumerate()))
     fidelity = envs.problem.fidelity
     fidelities = None if fidelity is None else np.full(len(batch), fidelity, np.int64)
-    return envs.objective(evaluator.evaluate(Queries(batch, fidelities)))
+    return envs.objective(evaluator.evaluate(Queries(batch, fidelities))), space.draw_probabilities(batch)

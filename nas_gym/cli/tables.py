@@ -151,7 +151,9 @@ def build(
     workers: Annotated[int, typer.Option(help="Worker processes, one thread each.")] = 2,
     recipe: Annotated[list[str] | None, typer.Option(help="Field of the recipe, key=value, e.g. epochs=6.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Argument of the network builder, key=value.")] = None,
-    skeleton: Annotated[list[str] | None, typer.Option(help="Size around the cell, key=value, e.g. channels=8.")] = None,
+    skeleton: Annotated[
+        list[str] | None, typer.Option(help="Size around the cell, key=value, e.g. channels=8.")
+    ] = None,
     against: Annotated[
         list[str] | None, typer.Option(help="Compare with column=FILE.csv and record the rank correlation.")
     ] = None,
@@ -211,8 +213,8 @@ def _spec_fields(fields: dict[str, Any], dataset: str | None, changes: dict[str,
     from nas_gym.networks import NETWORKS
     from nas_gym.tables.build import PACKAGED
 
-    dataset = dataset or fields["dataset"]
-    for registry, name in ((SEARCH_SPACES, fields["space"]), (DATASETS, dataset)):
+    dataset = str(dataset or fields["dataset"])
+    for registry, name in ((SEARCH_SPACES, str(fields["space"])), (DATASETS, dataset)):
         if name not in registry and ":" not in name:
             raise UnknownName(registry.kind, name, registry)
     space = make_space(fields["space"], {**fields["space_settings"], **changes["space_settings"]})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nas_benchmarks.final_training import Candidate
     from nas_gym.evaluators.training import TrainingEvaluator
 
+
 def train(
     run: Annotated[Path, typer.Argument(help="Run directory of a search.")],
     top: Annotated[int | None, typer.Option(help="Train so many of the best architectures; 3 by default.")] = None,
@@ -45,7 +46,8 @@ def train(
 ) -> None:
     """Train the best architectures of a search from scratch, re-rank them, and write the winner as a model.
 
-    The test set is scored once, for the winner, and once more for an ensemble if one is wanted. An interrupted command continues where it stopped.
+    The test set is scored once, for the winner, and once more for an ensemble if one is wanted. An interrupted
+    command continues where it stopped.
 
     Example: nas-gym train runs/photos --top 3 --epochs 30 --seeds 2 --set augmentation=crop,flip
 
@@ -68,13 +70,14 @@ def train(
         raise MissingExtra("nas-gym train", "train", error) from error
     directory = RunDirectory.existing(run)
     proposed = {} if preset is None else published_training(directory, preset)
-    top = top or proposed.pop("top", 3)
-    ensemble = ensemble or proposed.pop("ensemble", 0)
-    for name, value in (("--top", top), ("--seeds", seeds)):
+    count = int(proposed.pop("top", 3)) if top is None else top
+    members = proposed.pop("ensemble", 0)
+    ensemble = ensemble or min(members, count)
+    for name, value in (("--top", count), ("--seeds", seeds)):
         if value < 1:
             raise InvalidArgument(f"{name} must be at least 1, got {value}.")
-    if not 0 <= ensemble <= top:
-        raise InvalidArgument(f"--ensemble must be between 0 and --top = {top}, got {ensemble}.")
+    if not 0 <= ensemble <= count:
+        raise InvalidArgument(f"--ensemble must be between 0 and --top = {count}, got {ensemble}.")
     if metric not in (known := [f"valid_{name}" for name in SCORES]):
         raise InvalidArgument(f"--metric must be one of {', '.join(known)}, got {metric!r}.")
     target = out or run / "models"
@@ -84,7 +87,7 @@ def train(
     settings = {**problem.settings, **proposed, **given, "workers": workers, "store": str(target / STORE)}
     if reference is not None:
         import_reference(reference)
-    chosen = best_rows(directory.rows(), problem.space, top)
+    chosen = best_rows(directory.rows(), problem.space, count)
     evaluator = _evaluator(problem, settings)
     own = None if reference is None else _evaluator(problem, {**settings, "reference": reference})
     try:
@@ -106,9 +109,9 @@ def train(
             results["models"][name] = {**candidate.to_json(), "test": test}
             for one in failed:
                 output.print(f"{name}: {one.file} was not written: {one.reason}", markup=False, soft_wrap=True)
-        members = [one for one in ranked if one.values][:ensemble]
-        if members:
-            results["ensemble"] = {"members": len(members), **score_ensemble(evaluator, members)}
+        joined = [one for one in ranked if one.values][:ensemble]
+        if joined:
+            results["ensemble"] = {"members": len(joined), **score_ensemble(evaluator, joined)}
     finally:
         evaluator.close()
         if own is not None:

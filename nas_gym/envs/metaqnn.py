@@ -140,7 +140,7 @@ class MetaQNNEnv(ConstructionEnv):
     | `subset`, `split_seed`, `valid_share` | | as in `NAS-Cell-Train-v0` |
     | `metric` | `None` = `"valid_accuracy"` | also `"best_valid_accuracy"`, `"valid_balanced_accuracy"`, ... |
     | `max_depth` | `12` | layers before the softmax; the paper has 12 for MNIST and SVHN, 18 for CIFAR-10 |
-    | `widths` | `"small"` | filters 8 to 64, neurons 64 to 16; `"published"`: 64 to 512, 512 to 128; `"tiny"`: 4 to 32 |
+    | `widths` | `"small"` | filters 8 to 64, neurons 64 to 16; also `"tiny"` (4 to 32), `"published"` (64 to 512) |
     | `max_fully_connected` | `2` | fully connected layers in a row |
     | `pool_first` | `False` | whether pooling may come first |
     | `kernel_rule` | `"paper"` | also `"released"` |

@@ -148,7 +148,9 @@ def computation(evaluator: TrainingEvaluator, facts: Facts, rng: np.random.Gener
     mean = float(np.mean([count for count, _ in counted]))
     images = facts.training_images * (1 - task.source.valid_share) * task.recipe.epochs
     count, encoding = counted[len(counted) // 2]
-    seconds = _seconds_per_image(networks.build(task.space, encoding, shape, facts.classes, **task.sizes), evaluator, shape)
+    seconds = _seconds_per_image(
+        networks.build(task.space, encoding, shape, facts.classes, **task.sizes), evaluator, shape
+    )
     return Computation(
         child_flops=_PASSES * 2 * mean * images,
         largest_share=counted[-1][0] / mean,

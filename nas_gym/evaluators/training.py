@@ -94,10 +94,10 @@ class TrainingEvaluator(Evaluator):
     again. Failures of any kind are statuses; killed children and those out of memory are tried again first.
 
     Metrics: ``valid_accuracy``, ``valid_balanced_accuracy``, ``valid_macro_f1`` (fractions) after the last epoch,
-    ``best_valid_accuracy`` over all epochs, ``parameters``,
-    ``multiply_adds``, ``nodes`` and ``edges`` of its graph, ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured),
-    ``train_seconds`` (processor seconds on the CPU, wall seconds on CUDA) and, if it is to be measured,
-    ``latency_seconds``; held out: the scores of the test set.
+    ``best_valid_accuracy`` over all epochs, ``parameters``, ``multiply_adds``, ``nodes`` and ``edges`` of its graph,
+    ``training_memory_bytes`` (estimated before), ``peak_memory_bytes`` (measured), ``train_seconds`` (processor
+    seconds on the CPU, wall seconds on CUDA) and, if it is to be measured, ``latency_seconds``; held out: the scores of
+    the test set.
     """
 
     deterministic = False

@@ -16,6 +16,7 @@ NETWORKS = Registry(
     {
         "nas_bench_201": Entry("nas_gym.networks.nas_bench_201:build", "macro network of NATS-Bench", "train"),
         "metaqnn": Entry("nas_gym.networks.metaqnn:build", "chain of MetaQNN", "train"),
+        "blockqnn": Entry("nas_gym.networks.blockqnn:build", "stack of BlockQNN's blocks", "train"),
     },
 )
 """Builders by the name of the search space: ``build(architecture, input_shape, classes, **sizes)``."""

@@ -92,7 +92,9 @@ def build(
             layers += [nn.Conv2d(channels, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         if probability and layer_dropout:
             layers.append(Dropout(probability))
-    return nn.Sequential(*layers, *_classifier(chain, features or channels * height * width, bool(features), classes, dropout))
+    return nn.Sequential(
+        *layers, *_classifier(chain, features or channels * height * width, bool(features), classes, dropout)
+    )
 
 
 def _classifier(chain: LayerChain, features: int, flat: bool, classes: int, dropout: float) -> list[nn.Module]:

@@ -151,12 +151,11 @@ class Recipe:
 
     def _phase_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0 after the warm-up."""
-        rate = 0.0
         for rate, epochs in self.learning_rate_phases:
             if epoch < epochs:
-                break
+                return rate
             epoch -= epochs
-        return rate
+        return self.learning_rate_phases[-1][0]
 
     def learning_rate_at(self, update: int, updates_per_epoch: int) -> float:
         """Return the learning rate of update number `update`, counted from 0.

@@ -18,10 +18,13 @@ SEARCH_SPACES = Registry(
             "nas_gym.search_spaces.metaqnn:MetaQNNSpace",
             "chains of MetaQNN: convolutions, poolings, fully connected layers, global average pooling, softmax",
         ),
+        "blockqnn": Entry(
+            "nas_gym.search_spaces.blockqnn:BlockQNNSpace",
+            "blocks of BlockQNN: convolutions, poolings, additions, concatenations with arbitrary connections",
+        ),
     },
 )
 """Search spaces by name."""
-
 
 
 def make_space(name: str, settings: Mapping[str, Any] | None = None) -> SearchSpace:
@@ -34,7 +37,8 @@ def make_space(name: str, settings: Mapping[str, Any] | None = None) -> SearchSp
     try:
         space: SearchSpace = SEARCH_SPACES[name](**(settings or {}))
     except TypeError as error:
-        raise InvalidArgument(f"the search space {name!r} refuses the settings {dict(settings or {})}: {error}.") from error
+        given = dict(settings or {})
+        raise InvalidArgument(f"the search space {name!r} refuses the settings {given}: {error}.") from error
     return space
 
 

@@ -342,6 +342,16 @@ class SearchSpace(ABC):
             prefix = (*prefix, legal[int(rng.integers(len(legal)))])
         return prefix
 
+    def draw_probabilities(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """Return how probable each complete row is under `sample`, shape [N]."""
+        return np.array(
+            [
+                math.prod(1 / sum(self.junction(row[:position]).legal) for position in range(len(row)))
+                for row in self.rows(batch.prefixes, batch.lengths)
+            ],
+            np.float64,
+        )
+
     def enumerate(self) -> Iterator[Encoding]:
         """Iterate over all encodings in lexicographic order of the decisions."""
         stack: list[Encoding] = [()]

@@ -199,18 +199,19 @@ class FiniteStateSpace(SearchSpace):
         """Return the encoding at a position of `enumerate`, the inverse of an exact `code`.
 
         Raises:
-            InvalidEncoding: there is no such position.
+            InvalidEncoding: there is no such position, or the space is too large for exact codes.
         """
+        if not self._code_is_exact:
+            raise InvalidEncoding(f"{self.name} has {self.size()} encodings, too many for positions in 63 bits.")
         if not 0 <= rank < self.size():
             raise InvalidEncoding(f"{self.name} has the positions 0 to {self.size() - 1}, got {rank}.")
         prefix: Encoding = ()
         number = 0
-        while (decision := self.automaton.decisions[number]) is not None:
-            for choice, legal in enumerate(decision.mask):
-                behind = self.automaton.sizes[self._next[number][choice]] if legal else 0
-                if rank < behind:
-                    break
-                rank -= behind
+        while not self.automaton.final[number]:
+            # The last choice whose first encoding comes not after the rank; illegal ones have none.
+            starts, legal = self._before[number], self.automaton.masks[number]
+            choice = int(np.flatnonzero(legal & (starts <= rank))[-1])
+            rank -= int(starts[choice])
             prefix = (*prefix, choice)
             number = self._next[number][choice]
         return prefix
@@ -222,7 +223,7 @@ def _sizes(edges: list[dict[int, int]]) -> tuple[int, ...]:
     stack = [0]
     while stack:
         number = stack[-1]
-        missing = [target for target in edges[number].values() if target not in sizes]
+        missing = {target for target in edges[number].values() if target not in sizes}
         if missing:
             stack.extend(missing)
             continue

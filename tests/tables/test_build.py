@@ -214,7 +214,8 @@ def stop_after_two(progress):
         time.sleep(600)
 
 if __name__ == "__main__":
-    spec = BuildSpec("toys:FewCells", "digits", Recipe(epochs=1), {{"skeleton": Skeleton(2, 1, 2, "pooling").to_json()}})
+    skeleton = Skeleton(2, 1, 2, "pooling").to_json()
+    spec = BuildSpec("toys:FewCells", "digits", Recipe(epochs=1), {{"skeleton": skeleton}})
     train_shards(spec, Path({work!r}), [0], workers=2, on_progress=stop_after_two)
 """
 
@@ -422,7 +423,9 @@ def test_an_incomplete_table_is_refused(work: Path, tmp_path: Path) -> None:
     "other",
     [
         pytest.param(dataclasses.replace(SPEC, recipe=Recipe(epochs=2)), id="another recipe"),
-        pytest.param(dataclasses.replace(SPEC, sizes={"skeleton": Skeleton(4, 1, 2, "pooling").to_json()}), id="another skeleton"),
+        pytest.param(
+            dataclasses.replace(SPEC, sizes={"skeleton": Skeleton(4, 1, 2, "pooling").to_json()}), id="another skeleton"
+        ),
         pytest.param(dataclasses.replace(SPEC, space="nas_bench_201"), id="another space"),
     ],
 )
@@ -517,9 +520,7 @@ def test_a_space_that_is_too_large_for_a_table_is_refused(too_large: SearchSpace
 def test_complexities_are_those_of_real_networks() -> None:
     """Parameters and multiply-adds, in the order of the encodings."""
     parameters, multiply_adds = complexities(SPEC, FEW_CELLS)
-    real = [
-        complexity(networks.build(space, cell, (1, 8, 8), 10, **SPEC.sizes), (1, 8, 8)) for cell in FEW_CELLS
-    ]
+    real = [complexity(networks.build(space, cell, (1, 8, 8), 10, **SPEC.sizes), (1, 8, 8)) for cell in FEW_CELLS]
     assert parameters == [cost.parameters for cost in real]
     assert multiply_adds == [cost.multiply_adds for cost in real]
 
