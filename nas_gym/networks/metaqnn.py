@@ -62,7 +62,7 @@ def build(
         input_shape: (C, H, W) of an image.
         classes: number of classes K.
         layer_dropout: whether the published dropout layers are there, see `dropout_probabilities`.
-        batch_norm: whether batch normalisation follows every convolution; the paper has none.
+        batch_norm: whether batch normalisation follows every `C` layer; the paper has none.
         dropout: probability of dropping a feature before the softmax, besides the published ones.
 
     Raises:

@@ -380,7 +380,8 @@ def _tokens(text: str) -> list[str]:
     ['C(64,3,1)', 'GAP', 'SM']
     """
     inside = text.strip().removeprefix("[").removesuffix("]")
-    tokens = re.findall(r"[^\s,(]+(?:\([^)]*\))?[^\s,]*", inside)
+    # A token ends at a space or comma outside parentheses; whatever else stands there is part of it, and then unknown.
+    tokens = re.findall(r"(?:\([^()]*\)|[^\s,])+", inside)
     return [re.sub(r"^(SM|GAP)\(\d+\)$", r"\1", re.sub(r"\s", "", token)) for token in tokens]
 
 
