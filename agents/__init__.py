@@ -7,7 +7,7 @@ from typing import Any
 from nas_gym.registry import Entry, Registry
 
 from .core.asynchronous import run_without_barrier
-from .core.base import Agent, Decided, Envs, EpisodeBatch, Greedy, Proposer, make_config
+from .core.base import Agent, Decided, Envs, EpisodeBatch, Greedy, Proposer, episodes_at_once, make_config
 from .core.runner import Evaluated, RunResult, Sink, run
 
 AGENTS = Registry(
@@ -20,6 +20,13 @@ AGENTS = Registry(
         ),
         "reinforce": Entry(
             "nas_agents.reinforce:Reinforce", "policy gradient with an LSTM controller (Zoph & Le 2017)", "agents"
+        ),
+        "sb3:ppo": Entry("nas_agents.stable_baselines:PPO", "PPO of Stable-Baselines3", "agents"),
+        "sb3:a2c": Entry("nas_agents.stable_baselines:A2C", "A2C of Stable-Baselines3", "agents"),
+        "sb3:dqn": Entry("nas_agents.stable_baselines:DQN", "DQN of Stable-Baselines3", "agents"),
+        "sb3:maskable_ppo": Entry("nas_agents.stable_baselines:MaskablePPO", "MaskablePPO of sb3-contrib", "agents"),
+        "sb3:masked_dqn": Entry(
+            "nas_agents.stable_baselines:MaskedDQN", "DQN of Stable-Baselines3 with masks, ours", "agents"
         ),
     },
 )
@@ -63,6 +70,7 @@ __all__ = [
     "Proposer",
     "RunResult",
     "Sink",
+    "episodes_at_once",
     "make",
     "make_config",
     "run",

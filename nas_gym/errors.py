@@ -7,7 +7,8 @@ inherit the built-in that a caller would expect, so ``except ValueError`` keeps 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class NASGymError(Exception):
@@ -91,7 +92,18 @@ class BuildInterrupted(NASGymError):
 
 
 class BudgetExhausted(NASGymError):
-    """A query would exceed the budget of the counter; nothing beyond the budget was evaluated."""
+    """A query would exceed the budget of the counter; nothing beyond the budget was evaluated.
+
+    Attributes:
+        rewards: of the first queries of the batch, which still fitted, were evaluated and counted; float64 [M].
+        columns: what the final infos of those would have held, by name, M entries each.
+    """
+
+    def __init__(self, message: str, rewards: Sequence[float] = (), columns: Mapping[str, Any] | None = None) -> None:
+        """Keep what was paid for."""
+        super().__init__(message)
+        self.rewards = rewards
+        self.columns: Mapping[str, Any] = {} if columns is None else columns
 
 
 class RunExists(NASGymError, FileExistsError):

@@ -122,6 +122,8 @@ class Agent(ABC):
 
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]] = {}
+    drives_itself: ClassVar[bool] = False
+    """Whether it comes with a loop of its own, `drive`, as the algorithms of other libraries do."""
 
     def __init__(self, envs: Envs, seed: int, config: Any) -> None:  # noqa: ANN401 - an instance of Config
         """Remember the parts.
@@ -158,6 +160,21 @@ class Agent(ABC):
     @abstractmethod
     def learn(self, batch: EpisodeBatch) -> dict[str, float]:
         """Learn from finished episodes and return diagnostics."""
+
+    def drive(
+        self,
+        envs: Any,  # noqa: ANN401 - a vector environment of nas-gym
+        budget: int,
+        seed: int,
+        sinks: Sequence[Any],
+        max_seconds: float | None,
+    ) -> Any:  # noqa: ANN401 - RunResult, which the runner defines on top of this module
+        """Search until exactly `budget` queries are used; for agents with a loop of their own.
+
+        Raises:
+            NotImplementedError: it has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loop of its own; use nas_agents.run.")
 
     def greedy(self) -> Greedy | None:
         """Return the architecture that it thinks best now and why; None if it learns no values of decisions."""
@@ -229,6 +246,11 @@ def make_config(agent: type[Agent], preset: str | None = None, **fields: Any) ->
         return dataclasses.replace(base, **fields)
     except TypeError as error:
         raise InvalidArgument(f"the arguments {fields} of {agent.__name__} have a wrong type: {error}.") from error
+
+
+def episodes_at_once(config: Any) -> int:  # noqa: ANN401 - any agent's configuration
+    """Return how many sub-environments an agent of this configuration likes to have."""
+    return config.num_envs if hasattr(config, "num_envs") else config.batch_size
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:

@@ -63,10 +63,12 @@ class RunResult:
         reason: "budget"; "exhausted", the agent had nothing left to try; "time", the seconds were up; "stalled",
             the agent repeats itself where repeats are free; or "interrupted", a sink wanted to stop.
         usage: the counter at the end.
+        updates: updates of the policy, where the algorithm counts them.
     """
 
     reason: str
     usage: Any
+    updates: int | None = None
 
 
 def run(
@@ -91,6 +93,8 @@ def run(
         InvalidArgument: a budget below 1, or another autoreset mode.
     """
     check_autoreset(envs)
+    if agent.drives_itself:
+        return agent.drive(envs, budget, seed, sinks, max_seconds)
     counter = envs.counter
     counter.budget = budget
     counter.reset()

@@ -88,7 +88,7 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
     """Run one search and return its line of the record."""
     agent_class = nas_agents.AGENTS[agent_name]
     config = nas_agents.make_config(agent_class, **settings)
-    envs = task.make_envs(config.batch_size)
+    envs = task.make_envs(nas_agents.episodes_at_once(config))
     agent = agent_class(envs, seed, config)
     incumbents = _Incumbents()
     result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [incumbents])

@@ -244,8 +244,10 @@ class Settings:
             InvalidArgument: a value outside its range, or an argument that the environment does not take.
         """
         agent = nas_agents.AGENTS[self.agent]
+        if agent.drives_itself and self.workers is not None:
+            raise InvalidArgument(f"{self.agent} cannot search without a barrier; leave --workers out.")
         config = nas_agents.make_config(agent, **self.agent_args)
-        num_envs = min(config.batch_size, self.budget) if self.workers is None else self.workers
+        num_envs = min(nas_agents.episodes_at_once(config), self.budget) if self.workers is None else self.workers
         try:
             envs = gymnasium.make_vec(
                 self.env,
@@ -397,6 +399,7 @@ def summarise(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, 
         "environment_steps": usage.environment_steps,
         "simulated_seconds": usage.simulated_seconds,
         "wall_seconds": usage.real_seconds,
+        "updates": result.updates,
         "best": None,
     }
     if writer.best_encoding is not None:
@@ -449,6 +452,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     simulated = best is not None and best["standing"] is not None
     label = "Simulated training" if simulated else "Cost of the trainings"
     table.add_row(label, f"{summary['simulated_seconds']:,.0f} s")
+    if summary.get("updates") is not None:
+        table.add_row("Updates of the policy", f"{summary['updates']:,}")
     table.add_row("Wall time", f"{summary['wall_seconds']:.1f} s")
     output.print(table)
 

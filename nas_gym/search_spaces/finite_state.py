@@ -8,16 +8,17 @@ Dimension letters: N rows of a batch, L = `max_length`, C = `max_choices`, S sta
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import InvalidEncoding
-from nas_gym.search_spaces.core import Decision, Encoding, Junction, Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.core import Batch, Decision, Encoding, Junction, Lengths, Prefixes, SearchSpace
 
 _LARGEST_RANK = 2**63 - 1
 _LARGEST_DENSE = 1 << 22
@@ -143,6 +144,32 @@ class FiniteStateSpace(SearchSpace):
         """Return which rows are complete, shape [N]."""
         return self.automaton.final.take(self.state_numbers(prefixes, lengths))
 
+    def validate(self, encoding: Sequence[int]) -> Encoding:
+        """Return `encoding` as a tuple of Python ints after checking it against the grammar.
+
+        Raises:
+            InvalidEncoding: naming the first decision that is wrong.
+        """
+        try:
+            values = tuple(map(index, encoding))
+        except TypeError:
+            return super().validate(encoding)  # It says what is wrong.
+        number = 0
+        for choice in values:
+            if not 0 <= choice < self.max_choices or not self._legal[number][choice]:
+                return super().validate(values)
+            number = self._next[number][choice]
+        return values if self._final[number] else super().validate(values)
+
+    @cached_property
+    def _legal(self) -> list[list[bool]]:
+        """Legal choices of every state; none where the architecture is complete."""
+        return (self.automaton.masks & ~self.automaton.final[:, None]).tolist()
+
+    @cached_property
+    def _final(self) -> list[bool]:
+        return self.automaton.final.tolist()
+
     # --- counting ----------------------------------------------------------------------------------
 
     def size(self) -> int:
@@ -194,6 +221,12 @@ class FiniteStateSpace(SearchSpace):
             ranks += np.where(active, before.take(taken), 0)
             numbers = np.where(active, following.take(taken), numbers)
         return ranks
+
+    def canonical_codes(self, batch: Batch) -> npt.NDArray[Any]:
+        """Return the code of every complete row's canonical encoding, shape [N]."""
+        if type(self).canonical is SearchSpace.canonical:
+            return batch.codes
+        return super().canonical_codes(batch)
 
     def encoding_at(self, rank: int) -> Encoding:
         """Return the encoding at a position of `enumerate`, the inverse of an exact `code`.

@@ -131,7 +131,7 @@ class SB3VecEnv(VecEnv):
             for row, final, cut in zip(rows.tolist(), self._final_infos(info, rows), only_truncated, strict=True):
                 infos[row] = final
                 final["TimeLimit.truncated"] = cut
-                final["terminal_observation"] = last[row]
+                final["terminal_observation"] = _row(last, row)
         return observations, rewards.astype(np.float32), dones, infos
 
     def _final_infos(self, info: Info, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -158,7 +158,8 @@ class SB3VecEnv(VecEnv):
         if self.render_mode != "rgb_array":
             warnings.warn(f"pictures need render_mode='rgb_array', not {self.render_mode!r}.", stacklevel=2)
             return [None] * self.num_envs
-        return list(self.envs.render() or ())
+        images: Any = self.envs.render()
+        return list(images)
 
     # --- attributes of the sub-environments --------------------------------------------------------
 
@@ -250,29 +251,33 @@ class SB3VecEnv(VecEnv):
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Tell whether sub-environments have a wrapper; `Monitor`, whose statistics the infos have, counts as one."""
-        wrapped = issubclass(wrapper_class, Monitor) or any(isinstance(layer, wrapper_class) for layer in self._layers())
+        wrapped = issubclass(wrapper_class, Monitor) or any(
+            isinstance(layer, wrapper_class) for layer in self._layers()
+        )
         return [wrapped for _ in self._get_indices(indices)]
 
 
+def _row(observations: Any, row: int) -> Any:  # noqa: ANN401 - an array, or a dictionary of arrays
+    if isinstance(observations, dict):
+        return {name: part[row] for name, part in observations.items()}
+    return observations[row]
+
+
 def _info_rows(columns: Info, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Return the infos of some sub-environments from the columns that Gymnasium's vector environments lay them out in.
+    """Return the infos of some sub-environments from columns as Gymnasium's vector environments lay them out.
 
     Numbers become Python's, as in the infos of a single environment.
     """
     infos: list[dict[str, Any]] = [{} for _ in rows]
     for name, column in columns.items():
-        if name.startswith("_"):
+        if f"_{name}" not in columns:  # It says which rows have a value; what lacks it belongs to no row.
             continue
         if isinstance(column, dict):
             values: Sequence[Any] = _info_rows(column, rows)
         else:
-            found = np.asarray(column)[rows]
+            found = column[rows]
             values = found.tolist() if found.ndim == 1 else list(found)
-        present = columns.get(f"_{name}")
-        if present is None or present[rows].all():
-            for info, value in zip(infos, values, strict=True):
+        for info, value, present in zip(infos, values, columns[f"_{name}"][rows].tolist(), strict=True):
+            if present:
                 info[name] = value
-        else:
-            for index in np.flatnonzero(present[rows]).tolist():
-                infos[index][name] = values[index]
     return infos

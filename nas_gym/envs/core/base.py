@@ -267,8 +267,6 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         evaluations = self._evaluate_valid(queries, invalid) if invalid.any() else self.evaluator.evaluate(queries)
         rewards = self.objective(evaluations)
         self.counter.record(batch, invalid, evaluations.cost_seconds)
-        if cut:
-            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.")
         columns: Info = {
             "encoding": self.space.encodings(batch),
             "status": _labels(evaluations.status),
@@ -277,6 +275,8 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         }
         if evaluations.messages:
             columns["message"] = dict(evaluations.messages)
+        if cut:
+            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.", rewards, columns)
         return rewards, columns
 
     def _evaluate_valid(self, queries: Queries, invalid: npt.NDArray[np.bool_]) -> Evaluations:
