@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_gym.errors import ResumeError
+from nas_gym.errors import InvalidArgument, ResumeError
 from nas_gym.files import write_whole
 
 from .records import WriteFailed
@@ -21,6 +23,19 @@ FILE = "agent.npz"
 """Its name in a run directory."""
 
 _STRUCTURE = "structure"
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and the standard library raise for a damaged archive, depending on where the damage is."""
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -28,6 +43,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         WriteFailed: the file cannot be written.
+        InvalidArgument: the state holds something else.
     """
     arrays: dict[str, npt.NDArray[Any]] = {}
     structure = json.dumps(_outlined(state, arrays))
@@ -47,14 +63,14 @@ def read_state(path: Path) -> dict[str, Any]:
         ResumeError: there is no such file, or it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = dict(file)
         outline = json.loads(arrays.pop(_STRUCTURE).tobytes())
         return _filled(outline, arrays)
     except FileNotFoundError:
         raise ResumeError(f"{path}: there is no such file; the search was not finished or did not learn.") from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ResumeError(f"{path}: damaged ({error}).") from error
+    except _DAMAGED as error:
+        raise ResumeError(f"{path}: damaged ({type(error).__name__}: {error}).") from error
 
 
 def _outlined(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:  # noqa: ANN401 - any nested value
@@ -70,9 +86,14 @@ def _outlined(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:  # noqa: 
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     name = f"a{len(arrays)}"
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype != object:
         arrays[name] = value
         return {"array": name}
+    if not hasattr(value, "detach"):
+        raise InvalidArgument(
+            "the state of an agent may hold numbers, text, None, lists, tuples, mappings, arrays of numbers and "
+            f"tensors, got {type(value).__name__}."
+        )
     arrays[name] = value.detach().cpu().numpy()
     return {"tensor": name}
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -50,17 +51,17 @@ class Phase:
     best: float
 
 
-def epsilons(config: Any, first_seen: Sequence[bool]) -> list[float]:  # noqa: ANN401 - the agent's own configuration
+def epsilons(config: Any, rows: Sequence[dict[str, Any]]) -> list[float]:  # noqa: ANN401 - the agent's configuration
     """Return the epsilon of every query of a search in batches.
 
     Args:
         config: of the Q-learning agent.
-        first_seen: whether each architecture was new.
+        rows: of the run; those of one batch have the same environment steps, which were taken when it ended.
     """
     found: list[float] = []
     counted = 0
-    for begin in range(0, len(first_seen), config.batch_size):
-        batch = first_seen[begin : begin + config.batch_size]
+    for _, group in itertools.groupby(rows, key=lambda row: row["batch"]["environment_steps"]):
+        batch = [bool(row["first_seen"]) for row in group]
         found += [config.epsilon(counted)] * len(batch)
         counted += sum(batch) if config.counted == "architectures" else len(batch)
     return found
@@ -84,7 +85,7 @@ def read_run(path: Path) -> list[dict[str, Any]]:
     asked = {name: config[name] for name in ("env", "agent", "budget", "seed", "env_args", "agent_args", "versions")}
     # Where the answers were kept is of no influence on them.
     asked["env_args"] = {name: value for name, value in config["env_args"].items() if name != "store"}
-    levels = epsilons(agent_config, [row["first_seen"] for row in rows])
+    levels = epsilons(agent_config, rows)
     return [asked] + [
         {
             "row": row["row"],
@@ -100,10 +101,12 @@ def read_run(path: Path) -> list[dict[str, Any]]:
 
 
 def phases(rows: Sequence[dict[str, Any]]) -> list[Phase]:
-    """Return the phases of a search, highest epsilon first; failed queries are left out."""
+    """Return the phases of a search, highest epsilon first; failed queries, and phases of nothing else, are left out."""
     found = []
     for epsilon in sorted({row["epsilon"] for row in rows}, reverse=True):
         rewards = np.array([row["reward"] for row in rows if row["epsilon"] == epsilon and row["status"] == "ok"])
+        if not len(rewards):
+            continue
         error = float(np.std(rewards, ddof=1) / np.sqrt(len(rewards))) if len(rewards) > 1 else float("nan")
         found.append(Phase(epsilon, len(rewards), float(rewards.mean()), error, float(rewards.max())))
     return found
@@ -113,9 +116,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table of the phases."""
     lines = ["| Epsilon | networks | mean accuracy | best |", "|---|---|---|---|"]
     for phase in phases(rows):
-        lines.append(
-            f"| {phase.epsilon:.1f} | {phase.count} | {phase.mean:.3f} ± {phase.error:.3f} | {phase.best:.4f} |"
-        )
+        lines.append(f"| {phase.epsilon:g} | {phase.count} | {phase.mean:.3f} ± {phase.error:.3f} | {phase.best:.4f} |")
     return "\n".join(lines)
 
 

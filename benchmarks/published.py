@@ -15,6 +15,7 @@ from .records import RunDirectory
 
 VERIFIED = "verified"
 PORT = "from a port"
+NOTES = "from notes"
 MEMORY = "from memory"
 OURS = "ours"
 
@@ -27,8 +28,8 @@ class Value:
 
     Attributes:
         value: a JSON value.
-        source: `VERIFIED` in the paper or its authors' code, `PORT` (in a third party's), `MEMORY` (in no source that
-            could be opened) or `OURS` (where the paper says nothing, or we differ).
+        source: `VERIFIED` in the paper or its authors' code, `PORT` (in a third party's), `NOTES` (in
+            what others write about the paper), `MEMORY` (in no source that could be opened) or `OURS` (where the paper says nothing, or we differ).
         note: what else to know.
     """
 
@@ -91,8 +92,8 @@ def _metaqnn(dataset: str) -> PublishedSearch:
             "weight_decay": Value(5e-4, note="of the solver for SVHN"),
             "augmentation": Value(
                 "crop,flip" if dataset == "cifar10" else "none",
-                OURS if dataset == "cifar10" else VERIFIED,
-                "the paper shifts by up to 5 pixels, ours by 4" if dataset == "cifar10" else "",
+                OURS,
+                "the paper shifts by up to 5 pixels, ours by 4" if dataset == "cifar10" else "not stated",
             ),
         }
     else:
@@ -141,19 +142,19 @@ def _blockqnn(dataset: str) -> PublishedSearch:
             "valid_share": Value(1 / 6, MEMORY, "5:1; of the training images, so that the test set stays untouched"),
             "max_index": Value(23, MEMORY),
             "channels": Value(32, PORT),
-            "blocks_per_stage": Value(4),
-            "stages": Value(3),
+            "blocks_per_stage": Value(4, NOTES),
+            "stages": Value(3, NOTES),
             "objective": Value(
-                "blockqnn", note="accuracy in percent - 1 x ln FLOPs - 8 x ln density; mu, rho from a port"
+                "blockqnn", NOTES, "accuracy in percent - 1 x ln FLOPs - 8 x ln density; mu, rho from a port"
             ),
             "repeat_query": Value("cache+charge", MEMORY),
-            "epochs": Value(12),
+            "epochs": Value(12, PORT),
             "batch_size": Value(256, MEMORY),
-            "optimiser": Value("adam"),
-            "learning_rate": Value(1e-3),
-            "schedule": Value("step"),
-            "step_epochs": Value(5),
-            "step_factor": Value(0.2),
+            "optimiser": Value("adam", PORT),
+            "learning_rate": Value(1e-3, PORT),
+            "schedule": Value("step", PORT),
+            "step_epochs": Value(5, PORT),
+            "step_factor": Value(0.2, PORT),
             "weight_decay": Value(0.0, OURS, "the sources that could be opened name none"),
             "initialisation": Value("he", PORT),
             "restarts": Value(3, MEMORY),
@@ -199,7 +200,7 @@ def published_search(env: str, preset: str, dataset: str | None = None) -> Publi
     if env not in PUBLISHED:
         raise InvalidArgument(f"no published search is recorded for {env}; there is one for {', '.join(PUBLISHED)}.")
     make, usual = PUBLISHED[env]
-    return make(dataset or usual)
+    return make(usual if dataset is None else dataset)
 
 
 def published_training(directory: RunDirectory, preset: str) -> dict[str, Any]:
@@ -210,5 +211,6 @@ def published_training(directory: RunDirectory, preset: str) -> dict[str, Any]:
         InvalidArgument: none was published for this environment or data set.
     """
     config = directory.read_json("config.json") or {}
-    dataset = dict(config.get("env_args", {})).get("dataset")
+    # The environments' own default; it was published for none of them.
+    dataset = dict(config.get("env_args", {})).get("dataset") or "digits"
     return {name: one.value for name, one in published_search(str(config.get("env")), preset, dataset).final.items()}

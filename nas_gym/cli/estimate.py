@@ -66,6 +66,8 @@ def print_published(settings: Settings, published: PublishedSearch) -> None:
     for where, name, one in published.rows():
         used = given.get(where, {}).get(name, one.value)
         note = one.note if used == one.value else f"you chose {used}"
+        if where == "--agent-arg" and settings.agent != published.agent:
+            note = f"not used: you chose the agent {settings.agent}"
         table.add_row(where, name, str(one.value), one.source, Text(note))
     output.print(table)
     for deviation in published.deviations:
@@ -83,8 +85,8 @@ def print_published(settings: Settings, published: PublishedSearch) -> None:
     output.print(
         f"A child computes {found.child_flops:.2g} operations on average (the largest of 100 samples "
         f"{found.largest_share:.0f} times as many). {settings.budget:,} children take "
-        f"{found.days(settings.budget):,.0f} days on this machine's {found.device} "
-        f"({found.flops_per_second / 1e9:,.0f} GFLOP/s measured), {found.days(settings.budget, _GPU_FLOPS):,.1f} "
+        f"{found.days(settings.budget):,.3g} days on this machine's {found.device} "
+        f"({found.flops_per_second / 1e9:,.3g} GFLOP/s measured), {found.days(settings.budget, _GPU_FLOPS):,.3g} "
         f"GPU-days at an assumed {_GPU_FLOPS / 1e12:.0f} TFLOP/s. Published: {published.published_cost}.",
         markup=False,
         highlight=False,

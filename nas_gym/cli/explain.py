@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+import nas_agents
 from nas_benchmarks.agent_state import FILE, read_state
 from nas_benchmarks.records import RunDirectory
 from nas_gym.cli.console import output
 from nas_gym.cli.search import Settings
-from nas_gym.errors import InvalidArgument
+from nas_gym.errors import InvalidArgument, ResumeError
 
 _SHOWN = 3
 
@@ -31,7 +32,7 @@ def explain(
     settings = Settings.of_run(directory)
     envs, agent = settings.make(run)
     try:
-        agent.load_state_dict(read_state(run / FILE))
+        _load(agent, run / FILE)
         greedy = agent.greedy()
         if greedy is None:
             raise InvalidArgument(
@@ -58,4 +59,18 @@ def _played(row: dict[str, Any] | None) -> str:
     """Return what the search knows of the architecture."""
     if row is None:
         return "It was not built in the search."
-    return f"In the search: row {row['row']}, status {row['status']}, reward {row['reward']:.4f}."
+    reward = "none" if row["reward"] is None else f"{row['reward']:.4f}"
+    return f"In the search: row {row['row']}, status {row['status']}, reward {reward}."
+
+
+def _load(agent: nas_agents.Agent, path: Path) -> None:
+    """Give an agent what it had learnt.
+
+    Raises:
+        ResumeError: the file is missing, damaged, or of another agent.
+    """
+    state = read_state(path)
+    try:
+        agent.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResumeError(f"{path} is not of this agent: {type(error).__name__}: {error}.") from error

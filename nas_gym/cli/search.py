@@ -93,10 +93,12 @@ def search(
     if preset is not None:
         published = published_search(env, preset, env_args.get("dataset"))
         env_args = {name: one.value for name, one in published.env_args.items()} | env_args
-        agent, budget = agent or published.agent, budget or published.budget.value
+        agent = agent or published.agent
+        budget = published.budget.value if budget is None else budget
         if agent == published.agent:
             agent_args = {name: one.value for name, one in published.agent_args.items()} | agent_args
-    settings = Settings(env, agent or "evolution", budget or 1000, seed, max_seconds, env_args, agent_args, workers)
+    budget = 1000 if budget is None else budget
+    settings = Settings(env, agent or "evolution", budget, seed, max_seconds, env_args, agent_args, workers)
     if published is not None:
         print_published(settings, published)
         if estimate:
@@ -150,24 +152,32 @@ def _search(
         rows: queries of an earlier process, which are replayed first.
     """
     if rows:
-        envs.wrap_evaluator(functools.partial(Replayed, record=recorded(rows)))
+        envs.wrap_evaluator(functools.partial(Replayed, record=recorded(rows), together=envs.num_envs))
     evaluations = directory.path / "evaluations.jsonl"
     writer = EvaluationWriter(evaluations, envs.space, envs.counter.repeat_query, rows)
     try:
         result = _run(settings, envs, searcher, writer, rows)
     finally:
         writer.close()
-    # A second Ctrl-C may end the search in the middle of learning, whose half is worth nothing.
-    if result.reason != "interrupted":
-        write_state(directory.path / AGENT_FILE, searcher.state_dict())
     summary = summarise(settings, envs, writer, result)
     directory.write_json("summary.json", summary)
+    # A second Ctrl-C may end the search in the middle of learning, whose half is worth nothing.
+    if result.reason != "interrupted":
+        _keep_agent(directory.path / AGENT_FILE, searcher)
     _draw(settings, envs, writer, directory.path / "best_so_far.png")
     print_summary(summary)
     output.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
     if result.reason == "interrupted":
         output.print(f"Continue with: nas-gym search --resume {directory.path}", highlight=False, markup=False)
         raise typer.Exit(130)
+
+
+def _keep_agent(path: Path, searcher: nas_agents.Agent) -> None:
+    """Write what the agent has learnt; one of somebody's own, whose state no file can hold, is only told of."""
+    try:
+        write_state(path, searcher.state_dict())
+    except InvalidArgument as error:
+        errors.print(f"Note: what the agent has learnt is not kept: {error}", markup=False, highlight=False)
 
 
 @dataclass(frozen=True)

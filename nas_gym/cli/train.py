@@ -36,7 +36,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Where to write; RUN/models by default.")] = None,
     workers: Annotated[int, typer.Option(help="Networks in training at once.")] = 1,
     metric: Annotated[str, typer.Option(help="Validation metric that ranks.")] = "valid_accuracy",
-    ensemble: Annotated[int, typer.Option(help="Also score the mean of so many of the best; 0 = none.")] = 0,
+    ensemble: Annotated[
+        int | None, typer.Option(help="Also score the mean of so many of the best; none by default.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="'published': the paper's final training of the search's environment.")
     ] = None,
@@ -70,14 +72,15 @@ def train(
         raise MissingExtra("nas-gym train", "train", error) from error
     directory = RunDirectory.existing(run)
     proposed = {} if preset is None else published_training(directory, preset)
-    count = int(proposed.pop("top", 3)) if top is None else top
-    members = proposed.pop("ensemble", 0)
-    ensemble = ensemble or min(members, count)
+    usual = proposed.pop("top", 3)
+    count = usual if top is None else top
+    usual = min(proposed.pop("ensemble", 0), count)
+    members = usual if ensemble is None else ensemble
     for name, value in (("--top", count), ("--seeds", seeds)):
         if value < 1:
             raise InvalidArgument(f"{name} must be at least 1, got {value}.")
-    if not 0 <= ensemble <= count:
-        raise InvalidArgument(f"--ensemble must be between 0 and --top = {count}, got {ensemble}.")
+    if not 0 <= members <= count:
+        raise InvalidArgument(f"--ensemble must be between 0 and --top = {count}, got {members}.")
     if metric not in (known := [f"valid_{name}" for name in SCORES]):
         raise InvalidArgument(f"--metric must be one of {', '.join(known)}, got {metric!r}.")
     target = out or run / "models"
@@ -109,7 +112,7 @@ def train(
             results["models"][name] = {**candidate.to_json(), "test": test}
             for one in failed:
                 output.print(f"{name}: {one.file} was not written: {one.reason}", markup=False, soft_wrap=True)
-        joined = [one for one in ranked if one.values][:ensemble]
+        joined = [one for one in ranked if one.values][:members]
         if joined:
             results["ensemble"] = {"members": len(joined), **score_ensemble(evaluator, joined)}
     finally:

@@ -60,12 +60,15 @@ def make_evaluator(
     parameters = inspect.signature(factory).parameters
     # A factory of many settings lists them itself and checks their names.
     checks_itself = "settings" in parameters
+    takes_any = [name for name, one in parameters.items() if one.kind is one.VAR_KEYWORD and name in _PROPOSED]
+    for proposed in takes_any:
+        given |= given.pop(proposed, {})
     for optional in (*_PROPOSED, *(() if checks_itself else shared)):
         if optional not in parameters:
             given.pop(optional, None)
     accepted = [key for key in parameters if key not in ("space", "settings", *_PROPOSED)]
     for key, value in given.items():
-        if key not in accepted and not checks_itself and key not in _PROPOSED:
+        if key not in accepted and not checks_itself and not takes_any and key not in _PROPOSED:
             raise InvalidArgument(
                 f"the evaluator {name!r} takes no argument {key!r} (got {value!r}); it takes: {', '.join(accepted)}."
             )

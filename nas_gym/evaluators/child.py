@@ -13,13 +13,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from nas_gym import networks
-from nas_gym.datasets import Dataset, Source
+from nas_gym.datasets import Source
 from nas_gym.errors import InvalidArgument
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.latency import Latency, LatencyError
@@ -39,6 +39,20 @@ Curve = dict[str, list[float]]
 
 _OPTIMISER_SLOTS = {"sgd": 1, "adam": 2, "rmsprop": 2}
 _MEMORY_ERRORS = ("can't allocate memory", "not enough memory", "out of memory", "CUDA out of memory")
+
+
+class Shaped(Protocol):
+    """What a network builder needs to know of a data set."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class ChildTask:
     reference: str | None = None
     resident_bytes: float | None = None
 
-    def build(self, encoding: Encoding, dataset: Dataset) -> nn.Module:
+    def build(self, encoding: Encoding, dataset: Shaped) -> nn.Module:
         """Return the untrained network of an encoding.
 
         Raises:
@@ -80,7 +94,7 @@ class ChildTask:
         build = resolve(self.builder)
         return build(self.space.decode(encoding), dataset.input_shape, dataset.classes, **sizes)
 
-    def _build_reference(self, dataset: Dataset) -> nn.Module:
+    def _build_reference(self, dataset: Shaped) -> nn.Module:
         # Never on "meta": a network of the user's own may compute with numbers while it is built.
         with torch.device("cpu"):
             model = resolve(str(self.reference))(dataset.input_shape, dataset.classes)

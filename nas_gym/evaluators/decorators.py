@@ -151,35 +151,45 @@ class Recorded:
 
 
 class Replayed(Decorator):
-    """Answers the first queries from a record, in its order, and later ones by the evaluator inside.
+    """Answers the first queries from a record and later ones by the evaluator inside.
+
+    The record is in the order of the episodes; episodes that are played together ask in the order of their ends.
 
     A search that is resumed asks again for what it has paid for; the evaluator inside recalls every answer, so that it
     goes on as if it had given them in this process.
     """
 
-    def __init__(self, inner: Evaluator, record: Sequence[Recorded]) -> None:
-        """Wrap `inner`; `record` holds the queries that reached the evaluator, in order."""
+    def __init__(self, inner: Evaluator, record: Sequence[Recorded], together: int = 1) -> None:
+        """Wrap an evaluator.
+
+        Args:
+            inner: answers what the record does not hold.
+            record: the queries that reached the evaluator.
+            together: episodes played at once, which may ask in another order.
+        """
         super().__init__(inner)
-        self._left = list(reversed(record))
+        self._left = list(record)
+        self._together = together
         self._outer: dict[int, int] = {}
 
     def evaluate(self, queries: Queries) -> Evaluations:
         """Answer a batch, whose first rows may be recorded and whose last ones may not."""
         rows = queries.rows
         fidelities = [None] * len(rows) if queries.fidelities is None else queries.fidelities.tolist()
-        known: list[Evaluation] = []
-        while self._left and len(known) < len(rows):
-            known.append(self._next(rows[len(known)], fidelities[len(known)]))
-        if len(known) == len(rows):
-            return Evaluations.of(known, self.search_metrics)
-        found = self.inner.evaluate(queries.select(slice(len(known), None)))
-        return Evaluations.of([*known, *(found.row(index) for index in range(len(found)))], self.search_metrics)
+        answers = [self._next(row, fidelity) for row, fidelity in zip(rows, fidelities, strict=True)]
+        unknown = np.array([index for index, answer in enumerate(answers) if answer is None], np.int64)
+        if len(unknown):
+            found = self.inner.evaluate(queries.select(unknown))
+            for position, index in enumerate(unknown.tolist()):
+                answers[index] = found.row(position)
+        return Evaluations.of([answer for answer in answers if answer is not None], self.search_metrics)
 
     def submit(self, encoding: Encoding, fidelity: int | None = None, parent: str | None = None) -> int:
         """Answer from the record, else ask the evaluator inside without waiting."""
         ticket = next(self._tickets)
-        if self._left:
-            self._collectable.append((ticket, self._next(encoding, fidelity)))
+        answer = self._next(encoding, fidelity)
+        if answer is not None:
+            self._collectable.append((ticket, answer))
         else:
             self._outer[self.inner.submit(encoding, fidelity, parent)] = ticket
         return ticket
@@ -190,20 +200,24 @@ class Replayed(Decorator):
             self._collectable.extend((self._outer.pop(inner), answer) for inner, answer in self.inner.collect(timeout))
         return super().collect(timeout)
 
-    def _next(self, encoding: Encoding, fidelity: int | None) -> Evaluation:
-        """Return the next recorded answer.
+    def _next(self, encoding: Encoding, fidelity: int | None) -> Evaluation | None:
+        """Return the recorded answer, None where the record has ended.
 
         Raises:
             ResumeError: the search asks for something else than the record has.
         """
-        recorded = self._left.pop()
-        if recorded.encoding != encoding:
+        # The episodes that are being played are the next ones of the record, so the answer is among as many.
+        for position, recorded in enumerate(self._left[: self._together]):
+            if recorded.encoding == encoding:
+                del self._left[position]
+                self.inner.recall(encoding, fidelity, recorded.evaluation)
+                return recorded.evaluation
+        if len(self._left) >= self._together:
             raise ResumeError(
-                f"the resumed search asks for {list(encoding)} where the record has {list(recorded.encoding)}: its "
-                "agent, seed or library versions differ from those that made the record. Nothing was changed."
+                f"the resumed search asks for {list(encoding)} where the record has {list(self._left[0].encoding)}: "
+                "its agent, seed or library versions differ from those that made the record. Nothing was changed."
             )
-        self.inner.recall(encoding, fidelity, recorded.evaluation)
-        return recorded.evaluation
+        return None  # The record may have been cut in the middle of the episodes that were played together.
 
 
 class SimulatedWorkers(Decorator):

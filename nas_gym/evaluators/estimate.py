@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from nas_gym import networks
 from nas_gym.datasets.catalogue import Facts
 from nas_gym.evaluators.child import Inspection
 from nas_gym.evaluators.core import Queries, Status, stream_key
@@ -111,7 +110,7 @@ class Computation:
         child_flops: mean floating-point operations of one training: three passes (forward, and two backward) over all
             training images in all epochs, two operations a multiply-add.
         largest_share: how much more the largest sample takes than the mean one.
-        flops_per_second: measured here on a network of median size.
+        flops_per_second: measured here on a network of about the mean size.
         device: where that was.
     """
 
@@ -130,6 +129,14 @@ class Computation:
         return queries * self.child_flops / (flops_per_second or self.flops_per_second) / 86_400
 
 
+@dataclass(frozen=True)
+class _Shapes:
+    """What a network builder needs to know of a data set."""
+
+    input_shape: tuple[int, int, int]
+    classes: int
+
+
 def computation(evaluator: TrainingEvaluator, facts: Facts, rng: np.random.Generator) -> Computation:
     """Count what random children compute, without data, and measure how fast this machine does it.
 
@@ -138,22 +145,22 @@ def computation(evaluator: TrainingEvaluator, facts: Facts, rng: np.random.Gener
         facts: of its data set.
         rng: draws the architectures.
     """
-    task, shape = evaluator.task, (facts.channels, facts.side, facts.side)
+    task, side = evaluator.task, evaluator.task.source.image_size or facts.side
+    problem = _Shapes((facts.channels, side, side), facts.classes)
     counted = []
     for encoding in (task.space.sample(rng) for _ in range(_COUNTED)):
         with torch.device("meta"):
-            model = networks.build(task.space, encoding, shape, facts.classes, **task.sizes)
-        counted.append((complexity(model, shape).multiply_adds, encoding))
-    counted.sort(key=lambda pair: pair[0])
+            model = task.build(encoding, problem)
+        counted.append((complexity(model, problem.input_shape).multiply_adds, encoding))
     mean = float(np.mean([count for count, _ in counted]))
-    images = facts.training_images * (1 - task.source.valid_share) * task.recipe.epochs
-    count, encoding = counted[len(counted) // 2]
-    seconds = _seconds_per_image(
-        networks.build(task.space, encoding, shape, facts.classes, **task.sizes), evaluator, shape
-    )
+    available = min(task.source.subset or facts.training_images, facts.training_images)
+    images = available * (1 - task.source.valid_share) * task.recipe.epochs
+    # The speed depends on the size, so it is measured on the network that is nearest to the mean.
+    count, encoding = min(counted, key=lambda pair: abs(pair[0] - mean))
+    seconds = _seconds_per_image(task.build(encoding, problem), evaluator, problem.input_shape)
     return Computation(
         child_flops=_PASSES * 2 * mean * images,
-        largest_share=counted[-1][0] / mean,
+        largest_share=max(count for count, _ in counted) / mean,
         flops_per_second=_PASSES * 2 * count / seconds,
         device=evaluator.device,
     )

@@ -24,7 +24,7 @@ from nas_gym.evaluators.core import (
     checked_seed,
     stream_key,
 )
-from nas_gym.search_spaces.core import Encoding, SearchSpace
+from nas_gym.search_spaces import SEARCH_SPACES, Encoding, SearchSpace
 from nas_gym.tables.format import PACKAGED_TABLES, TABLES, Table, read_table
 from nas_gym.tables.quality import standard_error
 
@@ -40,7 +40,9 @@ def _check_space(table: Table, space: SearchSpace) -> None:
     name = table.metadata.get("space")
     if name != space.name:
         raise TableError(f"{table.path}: a table of the space {name!r}, but {space.name!r} is searched.")
-    recorded = {**space.settings, **table.metadata.get("space_settings", {})}
+    # A table that records no settings is of the space as it is by default.
+    usual = SEARCH_SPACES[name]().settings if name in SEARCH_SPACES else space.settings
+    recorded = {**usual, **table.metadata.get("space_settings", {})}
     if recorded != space.settings:
         changed = {key: value for key, value in recorded.items() if space.settings.get(key) != value}
         raise TableError(

@@ -2,7 +2,8 @@
 
 Every wrapper exists for single and for vector environments (`X` and `VectorX`); a vector form returns what Gymnasium's
 `SyncVectorEnv` of single forms returns, in every auto-reset mode. A single form is part of ``env.spec``, from which
-``gymnasium.make`` builds the whole stack again; Gymnasium's vector specifications hold no wrappers.
+``gymnasium.make`` builds the whole stack again; Gymnasium's vector specifications hold no wrappers. Calls of
+``env.unwrapped`` (`set_state`, `advance`, `collect`) go past all wrappers.
 
 >>> import gymnasium, nas_gym
 >>> from nas_gym.wrappers import DictObservation, PenaliseMasked

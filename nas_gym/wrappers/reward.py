@@ -139,7 +139,7 @@ class VectorPotentialShaping(RecordConstructorArgs, VectorWrapper):
         now = self._potentials(~terminated | same_step)
         # In the mode "SameStep" a truncated row is in its next episode already; what truncated it had not moved it.
         there = np.where(terminated, 0.0, np.where(truncated & same_step, self._here, now))
-        shaped = np.where(active | True, rewards + (self._shaping.discount * there - self._here), rewards)
+        shaped = np.where(active, rewards + (self._shaping.discount * there - self._here), rewards)
         self._here = now
         return observations, shaped, terminated, truncated, info
 

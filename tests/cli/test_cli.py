@@ -55,7 +55,7 @@ def test_search_writes_a_run_directory(nas_gym_command: Any, small_table: Path, 
     pytest.importorskip("matplotlib")
     code, _, _ = nas_gym_command("search", "--budget", "30", "--env-arg", f"table={small_table}", "--out", "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert (code, names) == (0, {"config.json", "evaluations.jsonl", "summary.json", "best_so_far.png"})
+    assert (code, names) == (0, {"config.json", "evaluations.jsonl", "summary.json", "best_so_far.png", "agent.npz"})
 
 
 def test_summary_is_right(nas_gym_command: Any, small_table: Path, tmp_path: Path) -> None:

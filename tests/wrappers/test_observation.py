@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -32,6 +33,7 @@ from wrappers.lockstep import (
 
 from nas_gym import ENVIRONMENTS
 from nas_gym.errors import InvalidArgument
+from nas_gym.search_spaces import Decision, Encoding, SearchSpace
 from nas_gym.wrappers import (
     BestSoFar,
     DictObservation,
@@ -82,6 +84,22 @@ class Counting(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return np.int64(3 + action), 0.0, False, False, {}
+
+
+@dataclass(frozen=True)
+class Wide(SearchSpace):
+    """Architectures of one decision with 500 choices."""
+
+    name: ClassVar[str] = "wide"
+    max_length: ClassVar[int] = 1
+    max_choices: ClassVar[int] = 500
+    labels: ClassVar[tuple[str, ...]] = tuple(f"layer {choice}" for choice in range(500))
+
+    def decision(self, prefix: Encoding) -> Decision | None:
+        return None if prefix else Decision(0, self.labels, ordered=False, mask=(True,) * 500)
+
+    def decode(self, encoding: Encoding) -> Any:
+        return encoding
 
 
 class TestEqualsSingles:
@@ -221,6 +239,11 @@ class TestGraph:
             env.reset()
             graphs = [env.step(action)[0] for action in encoding]
             assert all(graph.nodes.all() and graph.edges.all() for graph in graphs)
+
+    def test_the_vocabulary_knows_choices_that_are_rarely_made(self) -> None:
+        """Every choice of a decision is tried once, however many there are."""
+        nodes, _ = graph_labels(Wide())
+        assert set(Wide().labels) <= set(nodes)
 
     def test_the_vocabulary_is_always_the_same(self) -> None:
         """Numbers mean the same labels in every process and every space of equal settings."""
