@@ -86,7 +86,9 @@ def _outlined(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:  # noqa: 
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     name = f"a{len(arrays)}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            raise InvalidArgument("the state of an agent may hold arrays of numbers, got one of objects.")
         arrays[name] = value
         return {"array": name}
     if not hasattr(value, "detach"):

@@ -101,7 +101,7 @@ def read_run(path: Path) -> list[dict[str, Any]]:
 
 
 def phases(rows: Sequence[dict[str, Any]]) -> list[Phase]:
-    """Return the phases of a search, highest epsilon first; failed queries, and phases of nothing else, are left out."""
+    """Return the phases of a search, highest epsilon first, without failed queries and phases of nothing else."""
     found = []
     for epsilon in sorted({row["epsilon"] for row in rows}, reverse=True):
         rewards = np.array([row["reward"] for row in rows if row["epsilon"] == epsilon and row["status"] == "ok"])

@@ -28,8 +28,9 @@ class Value:
 
     Attributes:
         value: a JSON value.
-        source: `VERIFIED` in the paper or its authors' code, `PORT` (in a third party's), `NOTES` (in
-            what others write about the paper), `MEMORY` (in no source that could be opened) or `OURS` (where the paper says nothing, or we differ).
+        source: `VERIFIED` in the paper or its authors' code, `PORT` (in a third party's), `NOTES` (in what others write
+            about the paper), `MEMORY` (in no source that could be opened) or `OURS` (where the paper says nothing, or
+            we differ).
         note: what else to know.
     """
 

@@ -99,10 +99,10 @@ class BudgetExhausted(NASGymError):
         columns: what the final infos of those would have held, by name, M entries each.
     """
 
-    def __init__(self, message: str, rewards: Any = (), columns: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, rewards: Sequence[float] = (), columns: Mapping[str, Any] | None = None) -> None:
         """Keep what was paid for."""
         super().__init__(message)
-        self.rewards: Sequence[float] = rewards
+        self.rewards = rewards
         self.columns: Mapping[str, Any] = {} if columns is None else columns
 
 

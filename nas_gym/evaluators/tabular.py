@@ -37,7 +37,7 @@ def _check_space(table: Table, space: SearchSpace) -> None:
     Raises:
         TableError: it belongs to another space, or to one with other settings.
     """
-    name = table.metadata.get("space")
+    name = str(table.metadata.get("space"))
     if name != space.name:
         raise TableError(f"{table.path}: a table of the space {name!r}, but {space.name!r} is searched.")
     # A table that records no settings is of the space as it is by default.

@@ -89,7 +89,8 @@ class Complexity:
 
     Attributes:
         parameters: number of trainable parameters.
-        multiply_adds: multiply-adds of the convolutions and of the linear layers, biases included; nothing else. NATS-Bench prints this number, in millions, as FLOPs.
+        multiply_adds: multiply-adds of the convolutions and of the linear layers, biases included; nothing else.
+            NATS-Bench prints this number, in millions, as FLOPs.
         activations: numbers that all layers put out for one image, which training keeps for the backward pass.
     """
 

@@ -30,13 +30,14 @@ from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
 COMMAND = [sys.executable, "-c", "from nas_gym.cli import main; main()", "train"]
+ASKED = {"agent": "evolution", "agent_args": {}, "budget": 3, "seed": 0, "max_seconds": None, "workers": None}
 SEARCH = {
     "env": "NAS-Cell-Train-v0",
     # No final training fits into these limits of the search.
     "env_args": {"channels": 4, "stages": 2, "epochs": 5, "max_train_seconds": 1e-6, "max_parameters": 1},
-    "agent": "evolution",
+    **ASKED,
 }
-TABLE_SEARCH = {"env": "NAS-Cell-v0", "env_args": {"table": "digits"}, "agent": "evolution"}
+TABLE_SEARCH = {"env": "NAS-Cell-v0", "env_args": {"table": "digits"}, **ASKED}
 CELLS = ([3, 1, 2, 1, 4, 1], [2, 0, 0, 0, 0, 2], [1, 1, 1, 1, 1, 1])
 SHORT = ("--epochs", 1)
 OWN_NETWORKS = """

@@ -276,7 +276,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         if evaluations.messages:
             columns["message"] = dict(evaluations.messages)
         if cut:
-            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.", rewards, columns)
+            raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.", rewards.tolist(), columns)
         return rewards, columns
 
     def _evaluate_valid(self, queries: Queries, invalid: npt.NDArray[np.bool_]) -> Evaluations:
