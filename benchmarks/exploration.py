@@ -114,7 +114,7 @@ def phases(rows: Sequence[dict[str, Any]]) -> list[Phase]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table of the phases."""
-    lines = ["| Epsilon | networks | mean accuracy | best |", "|---|---|---|---|"]
+    lines = ["| Epsilon | samples | mean accuracy | best |", "|---|---|---|---|"]
     for phase in phases(rows):
         lines.append(f"| {phase.epsilon:g} | {phase.count} | {phase.mean:.3f} ± {phase.error:.3f} | {phase.best:.4f} |")
     return "\n".join(lines)
@@ -148,11 +148,11 @@ def draw(path: Path, rows: Sequence[dict[str, Any]], title: str) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_title(title, fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    axes.legend(frameon=False, loc="center right", fontsize=9)
     below.step(queries, levels, where="mid", color=_EPSILON, linewidth=1.5)
     below.set_ylabel("epsilon")
     below.set_ylim(0, 1.08)
-    below.set_xlabel("networks trained")
+    below.set_xlabel("networks sampled")
     below.grid(alpha=0.25)
     FigureCanvasAgg(figure).print_png(path)
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..markdown import replace_between
-from . import asynchrony, environments, faults, imports, searches, store, tables, training
+from . import asynchrony, environments, faults, imports, sb3, searches, store, tables, training
 from .timing import Row
 
 
@@ -18,7 +18,7 @@ def measure(table: str, nats_bench: Path | None) -> list[Row]:
     rows = [environments.single(table), environments.vector(table)]
     if nats_bench is not None:
         rows.append(tables.queries(table, nats_bench))
-    rows += [tables.first_load(table), *imports.cost(), searches.reinforce(table)]
+    rows += [tables.first_load(table), *imports.cost(), searches.reinforce(table), *sb3.compare(table)]
     rows += [training.overhead(), training.two_workers(), *asynchrony.utilisation(), store.commits()]
     return [*rows, faults.injected_faults()]
 
