@@ -1,4 +1,7 @@
-"""The command line: ``nas-gym search | train | explain | envs | agents | datasets | store | tables``, a file each."""
+"""The command line, a file each.
+
+``nas-gym search | train | explain | doctor | envs | agents | datasets | store | tables``
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 import typer
 
 from nas_gym import __version__
-from nas_gym.cli import agents, datasets, envs, explain, search, store, tables, train
+from nas_gym.cli import agents, datasets, doctor, envs, explain, search, store, tables, train
 from nas_gym.cli.console import errors
 from nas_gym.errors import (
     FidelityError,
@@ -30,6 +33,7 @@ app = typer.Typer(
 app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
 app.command("envs")(envs.envs)
 app.command("agents")(agents.agents)
 app.add_typer(datasets.app, name="datasets")

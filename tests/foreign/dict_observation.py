@@ -13,6 +13,7 @@ import argparse
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -54,7 +55,7 @@ class Args:
     total_timesteps: int = 20_000
     num_envs: int = 8
     learning_rate: float = 1e-3
-    gamma: float = 1.0
+    gamma: float = 0.9
     batch_size: int = 64
     learning_starts: int = 200
     exploration: float = 0.5
@@ -76,14 +77,9 @@ class QNetwork(nn.Module):
 
     def __init__(self, space: gymnasium.spaces.Dict, generator: torch.Generator) -> None:
         super().__init__()
-        sizes = [
-            int(np.prod(space["observations"].shape or ())),
-            128,
-            128,
-            int(np.prod(space["action_mask"].shape or ())),
-        ]
+        features, actions = (np.zeros(space[key].shape or ()).size for key in ("observations", "action_mask"))
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in pairwise((features, 128, 128, actions)):
             layer: Any = nn.utils.skip_init(nn.Linear, inputs, outputs)
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
@@ -121,17 +117,9 @@ class Memory:
         for key in now:
             self.now[key][places] = now[key][rows]
             self.following[key][places] = following[key][rows]
-        self.actions[places], self.rewards[places], self.terminated[places] = (
-            actions[rows],
-            rewards[rows],
-            terminated[rows],
-        )
+        self.actions[places], self.rewards[places] = actions[rows], rewards[rows]
+        self.terminated[places] = terminated[rows]
         self.size = places.stop
-
-
-def greedy(values: torch.Tensor) -> npt.NDArray[np.int64]:
-    """Return the best action of every row, shape [B]."""
-    return values.argmax(1).numpy()
 
 
 def random_legal(masks: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -179,7 +167,7 @@ def train(args: Args, envs: Any) -> list[float]:
     for step in range(steps):
         epsilon = max(args.last_epsilon, 1 - step / (args.exploration * steps))
         with torch.no_grad():
-            actions = greedy(network(now))
+            actions = network(now).argmax(1).numpy()
         actions = np.where(rng.random(args.num_envs) < epsilon, random_legal(now["action_mask"], rng), actions)
         try:
             following, rewards, terminated, truncated, _ = envs.step(actions)
