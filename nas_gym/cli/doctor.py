@@ -602,7 +602,7 @@ _CHECKS = (
     _Check("nas-gym contract", _contract_holds, _FIRST),
     _Check("vector = single", _vector_equals_single, _FIRST),
     _Check("SB3 check_env", _sb3_agrees, f"mend what the message names; {_SB3}.", True),
-    _Check("SB3 PPO rollout", _ppo_learns, f"{_FIRST} {_SB3}."),
+    _Check("SB3 PPO rollout", _ppo_learns, f"{_FIRST[:-1]}; {_SB3}."),
     _Check("spawned workers", _workers_can_make_it, "let it be made in seconds, without asking anything."),
 )
 

