@@ -148,7 +148,9 @@ class MetaQNNEnv(ConstructionEnv):
     | `batch_norm` | `False` | whether batch normalisation follows every convolution |
     | `epochs`, `batch_size`, `learning_rate`, ... | 6, 50, 0.005 with Adam, ... | fields of `Recipe` |
     | `max_parameters`, `max_train_seconds`, `latency`, ... | `None` | limits, as in `NAS-Cell-Train-v0` |
-    | `workers`, `device`, `children_per_gpu`, `store`, `retries` | | as in `NAS-Cell-Train-v0` |
+    | `workers` | `None` = `1` | worker processes; 0 = train in this process |
+    | `store` | `None` = temporary | path of the evaluation store |
+    | `device`, `children_per_gpu`, `retries` | | as in `NAS-Cell-Train-v0` |
     | `fidelity` | `None` = all | epochs of the recipe; per episode `reset(options={"fidelity": 3})` |
     | `evaluator` | `"training"` | also `"synthetic"` or `module:Class` |
     | `objective` | `"accuracy"` | a name in `nas_gym.OBJECTIVES` or `module:Class` |

@@ -208,9 +208,10 @@ class TabularEvaluator(Evaluator):
         """Return a number in [0, 1) per query that picks its seed, shape [N]."""
         drawn = np.empty(len(queries))
         for index, encoding in enumerate(queries.rows):
+            # Counted by encoding: were isomorphic ones counted together, their order would matter.
+            repeat = self._repeats.get((encoding, fidelity), 0)
+            self._repeats[encoding, fidelity] = repeat + 1
             canonical = self.space.canonical(encoding)
-            repeat = self._repeats.get((canonical, fidelity), 0)
-            self._repeats[canonical, fidelity] = repeat + 1
             drawn[index] = stream_key(self.evaluation_seed, canonical, fidelity, repeat) / 2**63
         return drawn
 
@@ -221,7 +222,7 @@ class TabularEvaluator(Evaluator):
     def recall(self, encoding: Encoding, fidelity: int | None, evaluation: Evaluation) -> None:
         """Count a query of an earlier process among the repeats."""
         if self.noise == "sample":
-            repeated = self.space.canonical(encoding), self._full if fidelity is None else fidelity
+            repeated = encoding, self._full if fidelity is None else fidelity
             self._repeats[repeated] = self._repeats.get(repeated, 0) + 1
 
     # --- the whole table ---------------------------------------------------------------------------

@@ -34,6 +34,14 @@ FALLING = ((1.0, 3), (0.5, 2), (0.1, 1))
 NEW, OLD = True, False
 
 
+def in_batches(first_seen: list[bool], batch_size: int) -> list[dict[str, Any]]:
+    """Return rows of a run as far as they say which queries were played together."""
+    return [
+        {"first_seen": new, "batch": {"environment_steps": 10 * (1 + index // batch_size)}}
+        for index, new in enumerate(first_seen)
+    ]
+
+
 @pytest.mark.parametrize(
     ("counted", "batch_size", "expected"),
     [
@@ -49,7 +57,7 @@ NEW, OLD = True, False
 def test_an_epsilon_holds_for_a_batch(counted: str, batch_size: int, expected: list[float]) -> None:
     """It follows what was counted before the batch, whatever the batch counts itself."""
     config = QLearningConfig(epsilon_schedule=FALLING, counted=counted, batch_size=batch_size)
-    assert epsilons(config, [NEW, OLD, NEW, NEW, OLD, OLD, NEW]) == expected
+    assert epsilons(config, in_batches([NEW, OLD, NEW, NEW, OLD, OLD, NEW], batch_size)) == expected
 
 
 def test_without_queries_there_is_no_epsilon() -> None:
@@ -83,7 +91,8 @@ def test_the_epsilons_are_those_that_the_agent_had(counted: str, batch_size: int
     )
     watching = Watching(agent)
     nas_agents.run(agent, envs, 30, 0, [watching])
-    assert (epsilons(agent.config, watching.first_seen), OLD in watching.first_seen) == (watching.epsilons, True)
+    rows = in_batches(watching.first_seen, batch_size)
+    assert (epsilons(agent.config, rows), OLD in watching.first_seen) == (watching.epsilons, True)
 
 
 # --- phases ----------------------------------------------------------------------------------------
@@ -136,7 +145,7 @@ def test_without_queries_there_is_no_phase() -> None:
 def test_the_table_has_a_line_per_phase() -> None:
     """Mean and error to three decimals, the best to four."""
     assert markdown(QUERIES).splitlines()[2:] == [
-        "| 1.0 | 3 | 0.500 ± 0.208 | 0.9000 |",
+        "| 1 | 3 | 0.500 ± 0.208 | 0.9000 |",
         "| 0.1 | 1 | 0.800 ± nan | 0.8000 |",
     ]
 
