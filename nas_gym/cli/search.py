@@ -451,8 +451,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         output.print("none was evaluated successfully")
     else:
         output.print(best["architecture"], soft_wrap=True, markup=False, highlight=False)
-        if not best["reported"]:
-            table.add_row("Reward", f"{best['reward']:.4f}")
+        if best["standing"] is None:
+            # Without a table the metrics are those of one more training, which may come out otherwise.
+            table.add_row("Reward in the search", f"{best['reward']:.4f}")
         for name, entry in best["reported"].items():
             table.add_row(name.replace("_", " ").capitalize(), _with_unit(entry["value"], entry["unit"]))
         _add_standing(table, best["standing"])
@@ -483,7 +484,9 @@ def _with_unit(value: float, unit: str) -> str:
         return f"{value:.4f}"
     if unit == "bytes":
         return f"{value / 1e6:,.1f} MB"
-    return f"{value:,.0f}" if unit == "count" else f"{value:,.3f}"
+    if unit == "count":
+        return f"{value:,.0f}"
+    return f"{value:,.3f}" if value >= 0.1 else f"{1e3 * value:.3g} ms"
 
 
 def _draw(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, path: Path) -> None:
