@@ -486,7 +486,7 @@ def _with_unit(value: float, unit: str) -> str:
         return f"{value / 1e6:,.1f} MB"
     if unit == "count":
         return f"{value:,.0f}"
-    return f"{value:,.3f}" if value >= 0.1 else f"{1e3 * value:.3g} ms"
+    return f"{1e3 * value:.3g} ms" if unit == "seconds" and value < 0.1 else f"{value:,.3f}"
 
 
 def _draw(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, path: Path) -> None:
