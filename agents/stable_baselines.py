@@ -209,7 +209,8 @@ def dqn_settings(config: DQNConfig, plan: Plan) -> dict[str, Any]:
         "gradient_steps": config.gradient_steps,
         "exploration_fraction": config.exploration_fraction,
         "exploration_final_eps": config.exploration_final_eps,
-        "target_update_interval": config.target_update_interval or max(plan.steps // 50, 1),
+        # SB3 warns where it is below one step of all environments.
+        "target_update_interval": config.target_update_interval or max(plan.steps // 50, plan.num_envs),
         "buffer_size": max(min(2 * plan.steps, 1_000_000), plan.num_envs),
     }
 

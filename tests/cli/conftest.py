@@ -15,7 +15,7 @@ from nas_gym.cli.console import output
 @pytest.fixture
 def run_app(monkeypatch: pytest.MonkeyPatch) -> Callable[[typer.Typer], Any]:
     """Return what makes of an app a function that returns what a command printed, or raises what it raised."""
-    monkeypatch.setattr(output, "width", 200)
+    monkeypatch.setattr(output, "_width", 200)  # Undoing "width" itself would fix it for good.
     runner = CliRunner()
 
     def bind(app: typer.Typer) -> Callable[..., str]:
