@@ -106,7 +106,7 @@ class Sampled:
 
 @pytest.fixture(scope="module")
 def sampled() -> list[Sampled]:
-    """Return 200 sampled networks of small widths, of blocks of up to 6 and up to 22 layers in turns."""
+    """Return 1,000 sampled networks of small widths, of blocks of up to 6 and up to 22 layers in turns."""
     rng = np.random.default_rng(0)
     spaces = (BlockQNNSpace(max_index=7), space, BlockQNNSpace(max_index=7, equal_predecessors=True))
     tasks = (
@@ -115,7 +115,7 @@ def sampled() -> list[Sampled]:
     )
     found: list[Sampled] = []
     with torch.device("meta"):
-        for number in range(200):
+        for number in range(1_000):
             drawn = spaces[number % 3]
             channels_in, classes, sizes = tasks[number % 2]
             encoding = drawn.sample(rng)
@@ -134,7 +134,7 @@ def test_a_small_network_has_the_parameters_counted_by_hand() -> None:
 
 
 def test_sampled_networks_have_the_parameters_of_their_codes(sampled: list[Sampled]) -> None:
-    """Counted from the decoded block alone, for 200 architectures."""
+    """Counted from the decoded block alone, for 1,000 architectures."""
     found = [parameters(one.model) for one in sampled]
     assert found == [
         expected_parameters(one.architecture, one.channels_in, one.classes, **one.sizes) for one in sampled
@@ -145,7 +145,7 @@ def test_sampled_networks_have_the_parameters_of_their_codes(sampled: list[Sampl
 
 
 def test_sampled_networks_map_images_to_logits(sampled: list[Sampled]) -> None:
-    """[2, C, 8, 8] becomes [2, classes], for 200 architectures."""
+    """[2, C, 8, 8] becomes [2, classes], for 1,000 architectures."""
     shapes = [tuple(one.model.eval()(torch.empty(2, one.channels_in, 8, 8, device="meta")).shape) for one in sampled]
     assert shapes == [(2, one.classes) for one in sampled]
 
