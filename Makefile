@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: search test test-slow test-lowest lint format speed clean
+.PHONY: search test test-slow test-lowest lint format speed docs clean
 
 search: .venv/.ready
 	$(BIN)/nas-gym search --env NAS-Cell-v0 --agent reinforce --budget 1000 --seed 0
@@ -27,6 +27,10 @@ format: .venv/.ready
 
 speed: .venv/.ready
 	$(BIN)/python -m nas_benchmarks.speed
+
+# Opens as build/docs/index.html; warnings and broken links are errors.
+docs: .venv/.ready
+	PYTHONPATH=.docs $(BIN)/python -m nas_docs --out build/docs
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11"'

@@ -6,7 +6,7 @@ from typing import Any
 
 from nas_gym.registry import Entry, Registry
 
-from .core.asynchronous import run_without_barrier
+from .core.asynchronous import Taught, run_without_barrier
 from .core.base import Agent, Decided, Envs, EpisodeBatch, Greedy, Proposer, episodes_at_once, make_config
 from .core.runner import Evaluated, RunResult, Sink, run
 
@@ -15,6 +15,11 @@ AGENTS = Registry(
     {
         "random_search": Entry("nas_agents.random_search:RandomSearch", "uniform draws, with or without replacement"),
         "evolution": Entry("nas_agents.evolution:Evolution", "regularised (aging) evolution (Real et al. 2019)"),
+        "local_search": Entry("nas_agents.local_search:LocalSearch", "hill climbing with restarts (White et al. 2021)"),
+        "uct": Entry("nas_agents.uct:UCT", "tree search over the grammar (DeepArchitect 2017)"),
+        "successive_halving": Entry(
+            "nas_agents.successive_halving:SuccessiveHalving", "more epochs for the best: synchronous, or ASHA"
+        ),
         "q_learning": Entry(
             "nas_agents.q_learning:QLearning", "tabular Q-learning with replay (MetaQNN 2017, BlockQNN 2018)"
         ),
@@ -70,6 +75,7 @@ __all__ = [
     "Proposer",
     "RunResult",
     "Sink",
+    "Taught",
     "episodes_at_once",
     "make",
     "make_config",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nas_gym.envs.core.base import Answered
 from nas_gym.errors import BudgetExhausted, InvalidArgument, MissingExtra
 from nas_gym.registry import resolve
 from nas_gym.search_spaces.core import Encoding, SearchSpace
@@ -31,7 +32,6 @@ try:
 except ImportError as error:
     raise MissingExtra("the agents of Stable-Baselines3", "agents", error) from error
 
-_LENGTH_SAMPLES = 200
 _FREE_EPISODES = 10_000
 _ROUNDS = {"ppo": 10, "a2c": 50, "dqn": 10}
 """Into how many parts the search is divided by default: rollouts between two updates; for DQN the first is random."""
@@ -151,10 +151,9 @@ class Plan:
     num_envs: int
 
     @classmethod
-    def of(cls, space: SearchSpace, budget: int, num_envs: int, rng: np.random.Generator) -> Plan:
-        """Expect the mean length of uniform architectures for every query."""
-        lengths = [len(space.sample(rng)) for _ in range(_LENGTH_SAMPLES)]
-        return cls(max(round(budget * float(np.mean(lengths))), 1), num_envs)
+    def of(cls, envs: Any, budget: int, rng: np.random.Generator) -> Plan:  # noqa: ANN401 - a vector environment
+        """Expect as many steps as the environment does for so many queries."""
+        return cls(max(round(envs.expected_steps(budget, rng)), 1), envs.num_envs)
 
 
 def on_policy_settings(config: OnPolicyConfig, plan: Plan, rounds: int = _ROUNDS["a2c"]) -> dict[str, Any]:
@@ -255,14 +254,18 @@ class StableBaselines(Agent):
         envs.counter.budget = budget
         envs.counter.reset()
         vec_env = SB3VecEnv(self._wrapped(envs))
-        plan = Plan.of(self.space, budget, envs.num_envs, self.rng)
+        plan = Plan.of(envs, budget, self.rng)
         model = self.model = self._fitted(vec_env, plan, seed)
         reporter = _Reporter(envs, sinks, max_seconds)
+        # Told by the environment itself, the reporter misses no query, not even those before an error.
+        envs.problem.listeners.append(reporter.on_queries)
         try:
             while reporter.reason is None:
                 model.learn(plan.steps, callback=reporter, reset_num_timesteps=False)
-        except BudgetExhausted as exhausted:
-            reporter.publish_cut(exhausted)
+        except BudgetExhausted:
+            pass
+        finally:
+            envs.problem.listeners.remove(reporter.on_queries)
         updates = int(getattr(model, "_n_updates", 0))
         for sink in sinks:
             sink.on_learned({"updates": float(updates)})
@@ -393,7 +396,7 @@ class MaskedDQN(StableBaselines):
 
 
 class _Reporter(BaseCallback):
-    """Tells the sinks about every episode that ends, and ends the learning."""
+    """Tells the sinks about every query, and ends the learning."""
 
     def __init__(self, envs: Any, sinks: Sequence[Sink], max_seconds: float | None) -> None:  # noqa: ANN401
         super().__init__()
@@ -407,11 +410,9 @@ class _Reporter(BaseCallback):
         self._began = time.perf_counter()
 
     def _on_step(self) -> bool:
-        ended = [info for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True) if done]
-        if ended:
-            self._publish(ended, [info["episode"]["r"] for info in ended])
         counter = self.envs.counter
-        self.free_episodes = 0 if counter.queries > self._queries else self.free_episodes + len(ended)
+        ended = int(np.count_nonzero(self.locals["dones"]))
+        self.free_episodes = 0 if counter.queries > self._queries else self.free_episodes + ended
         self._queries = counter.queries
         if counter.queries >= counter.budget:
             self.reason = "budget"
@@ -423,34 +424,15 @@ class _Reporter(BaseCallback):
             self.reason = "stalled"
         return self.reason is None
 
-    def publish_cut(self, exhausted: BudgetExhausted) -> None:
-        """Tell the sinks about the episodes of the last step that still fitted into the budget."""
-        columns = exhausted.columns
-        count = len(exhausted.rewards)
-        if not count:
-            return
-        messages = columns.get("message", {})
-        infos = [
-            {
-                "encoding": columns["encoding"][row],
-                "status": columns["status"][row],
-                "metrics": {name: column[row] for name, column in columns["metrics"].items()},
-                "cost_seconds": columns["cost_seconds"][row],
-                "message": messages.get(row, ""),
-            }
-            for row in range(count)
-        ]
-        self._publish(infos, list(exhausted.rewards))
-
-    def _publish(self, infos: Sequence[Mapping[str, Any]], returns: Sequence[float]) -> None:
-        encodings = [tuple(info["encoding"]) for info in infos]
-        status = [str(info["status"]) for info in infos]
+    def on_queries(self, answered: Answered) -> None:
+        """Tell the sinks about queries, at once, whatever happens to the learning."""
+        encodings = [tuple(encoding) for encoding in answered.encodings]
+        status = [str(label) for label in answered.status]
         seen = [self.first_seen(encoding, label) for encoding, label in zip(encodings, status, strict=True)]
-        batch = episodes_of(self.envs.space, encodings, returns, status, seen)
-        metrics = {name: np.array([info["metrics"][name] for info in infos]) for name in infos[0]["metrics"]}
-        cost = np.array([info["cost_seconds"] for info in infos])
-        messages = tuple(str(info.get("message") or "") for info in infos)
-        evaluated = Evaluated(batch, metrics, cost, self.envs.counter.usage(), messages)
+        batch = episodes_of(self.envs.space, encodings, answered.rewards.tolist(), status, seen)
+        messages = tuple(answered.messages.get(row, "") for row in range(len(encodings)))
+        usage = self.envs.counter.usage()
+        evaluated = Evaluated(batch, dict(answered.metrics), answered.cost_seconds, usage, messages)
         for sink in self.sinks:
             sink.on_episodes(evaluated)
 

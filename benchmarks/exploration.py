@@ -22,7 +22,7 @@ from nas_gym.errors import InvalidArgument, MissingExtra
 
 from .markdown import replace_between
 from .metrics import best_so_far
-from .records import RunDirectory
+from .records import RunDirectory, read_rows
 
 RECORD = Path(__file__).parent / "baselines" / "metaqnn-mnist.jsonl"
 FIGURE = RECORD.with_suffix(".png")
@@ -168,7 +168,10 @@ def main() -> None:
     if arguments.run is not None:
         lines = read_run(arguments.run)
         arguments.record.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    asked, *rows = (json.loads(line) for line in arguments.record.read_text().splitlines())
+    lines = read_rows(arguments.record)
+    if not lines:
+        raise InvalidArgument(f"{arguments.record} holds no record; make one of a search with --run.")
+    asked, *rows = lines
     draw(arguments.figure, rows, f"{asked['agent']} on {asked['env']}, {asked['env_args'].get('dataset', 'digits')}")
     text = markdown(rows)
     sys.stdout.write(text + "\n")

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from nas_gym.errors import MissingExtra
 
-from .metrics import best_so_far, random_search_expectation
+from .expectations import expected_best_of
+from .metrics import best_so_far
 
 _SEARCH = "#1f5fa8"
 _RANDOM = "#777777"
@@ -28,7 +29,7 @@ def draw_search(
 
     Args:
         path: PNG file to write.
-        rewards: of the queries in order, shape [N].
+        rewards: of the queries in order, NaN where one cannot be compared with the others, shape [N].
         title: title of the figure.
         label: name of the searcher.
         all_rewards: of every architecture of the space, or None.
@@ -47,10 +48,11 @@ def draw_search(
     queries = np.arange(1, len(rewards) + 1)
     best = best_so_far(rewards)
     axes.step(queries, best, where="post", color=_SEARCH, linewidth=2, label=label)
-    shown = [best[min(2, len(best) - 1)], best[-1]]
+    known = best[np.isfinite(best)] if np.isfinite(best).any() else np.zeros(1)
+    shown = [known[min(2, len(known) - 1)], known[-1]]
     if all_rewards is not None:
         counts = np.unique(np.geomspace(1, len(rewards), 400).round().astype(np.int64))
-        expected = random_search_expectation(all_rewards, counts, probabilities)
+        expected = expected_best_of(all_rewards, counts, probabilities)
         axes.plot(counts, expected, color=_RANDOM, linestyle="--", label="random search, exact expectation")
         axes.axhline(all_rewards.max(), color=_OPTIMUM, linewidth=1, label="best of the space")
         shown += [expected[min(2, len(expected) - 1)], all_rewards.max()]

@@ -98,11 +98,13 @@ class Candidate:
 def best_rows(rows: Sequence[Row], space: SearchSpace, count: int) -> list[tuple[Encoding, float]]:
     """Return the `count` best different architectures of a search with their rewards, best first.
 
+    Where the agent chose fidelities, those seen at a higher one come first, since their rewards cannot be compared.
+
     Raises:
         InvalidArgument: the search has no successful query.
         ResumeError: a row is no query.
     """
-    rewards: dict[Encoding, float] = {}
+    rewards: dict[Encoding, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         try:
             status, encoding, reward = row["status"], tuple(row["encoding"]), row["reward"]
@@ -111,10 +113,12 @@ def best_rows(rows: Sequence[Row], space: SearchSpace, count: int) -> list[tuple
         # JSON has no NaN and no infinity, which an objective may give; nothing can be ranked by them.
         if status == "ok" and reward is not None:
             canonical = space.canonical(encoding)
-            rewards[canonical] = max(float(reward), rewards.get(canonical, -math.inf))
+            found = (float(row.get("fidelity", math.inf)), float(reward))
+            rewards[canonical] = max(found, rewards.get(canonical, found))
     if not rewards:
         raise InvalidArgument("the run has no successful query, so there is nothing to train.")
-    return sorted(rewards.items(), key=lambda pair: -pair[1])[:count]
+    ranked = sorted(rewards.items(), key=lambda pair: pair[1], reverse=True)[:count]
+    return [(encoding, reward) for encoding, (_, reward) in ranked]
 
 
 def train_candidates(

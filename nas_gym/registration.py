@@ -41,6 +41,24 @@ ENVIRONMENTS = {
         "the same cell; its network is trained now, on digits or on your own images",
         "NAS-Bench-201 / NATS-Bench topology space",
     ),
+    "NAS-Size-v0": Registration(
+        "nas_gym.envs.size:SizeEnv",
+        "nas_gym.envs.size:SizeVectorEnv",
+        "the widths of five layers, 8 choices each; looked up in a table that you import",
+        "NATS-Bench size space",
+    ),
+    "NAS-Macro-v0": Registration(
+        "nas_gym.envs.macro:MacroEnv",
+        "nas_gym.envs.macro:MacroVectorEnv",
+        "the blocks of eight layers, 3 choices each; looked up in a table that you import",
+        "NAS-Bench-Macro (Su et al. 2021)",
+    ),
+    "NAS-Cell-Improve-v0": Registration(
+        "nas_gym.envs.cell_improve:CellImproveEnv",
+        "nas_gym.envs.cell_improve:CellImproveVectorEnv",
+        "a complete cell, one edge changed a step; the agent is the search algorithm",
+        "NAS-Bench-201 cells; incremental improvement (Cassimon et al. 2024)",
+    ),
     "NAS-MetaQNN-v0": Registration(
         "nas_gym.envs.metaqnn:MetaQNNEnv",
         "nas_gym.envs.metaqnn:MetaQNNVectorEnv",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from nas_gym.search_spaces import FixedSlotSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from nas_gym.tables.format import Measurement, write_table
 
 # How fast a test is depends on the machine and what else it does, so time fails nothing; neither does chance.
 settings.register_profile("nas-gym", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nas-gym")
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame's windows are not shown.
 
 if find_spec("torch") is None:  # the base installation
     collect_ignore = [
@@ -28,11 +32,8 @@ if find_spec("torch") is None:  # the base installation
     ]
 
 
-@pytest.fixture(scope="session")
-def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a complete table of the NAS-Bench-201 space with random values: 3 seeds, 4 epochs."""
-    path = tmp_path_factory.mktemp("tables") / "small.parquet"
-    space = NASBench201Space()
+def write_random_table(path: Path, space: FixedSlotSpace) -> Path:
+    """Write a complete table of a search space with random values: 3 seeds, 4 epochs."""
     rng = np.random.default_rng(0)
     count = space.size()
     measurements = {
@@ -49,6 +50,24 @@ def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_table(path, np.arange(count), measurements, columns, {"space": space.name, "dataset": "random"})
     return path
+
+
+@pytest.fixture(scope="session")
+def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a complete table of the NAS-Bench-201 space with random values: 3 seeds, 4 epochs."""
+    return write_random_table(tmp_path_factory.mktemp("tables") / "small.parquet", NASBench201Space())
+
+
+@pytest.fixture(scope="session")
+def random_table(tmp_path_factory: pytest.TempPathFactory) -> Callable[[FixedSlotSpace], Path]:
+    """Return a function that gives a complete table of a search space with random values, written once."""
+    folder = tmp_path_factory.mktemp("random_tables")
+
+    def table(space: FixedSlotSpace) -> Path:
+        path = folder / f"{space.name}.parquet"
+        return path if path.exists() else write_random_table(path, space)
+
+    return table
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from nas_gym.errors import InvalidArgument
 from nas_gym.search_spaces.core import Encoding
 
 from .base import Agent, Envs, EpisodeBatch
-from .runner import Evaluated, FirstSeen, RunResult, Sink, check_autoreset
+from .runner import Evaluated, FirstSeen, RunResult, Sink, check_autoreset, chosen_fidelities
 
 _FREE_EPISODES = 10_000
 
@@ -39,10 +39,25 @@ class AsynchronousEnvs(Envs, Protocol):
         ...
 
 
+class Taught(NamedTuple):
+    """An episode of an earlier process.
+
+    Attributes:
+        encoding: the decisions.
+        invalid: whether an illegal action followed them.
+        fidelity: what the agent had asked for, None = nothing.
+    """
+
+    encoding: Encoding
+    invalid: bool = False
+    fidelity: int | None = None
+
+
 @dataclass
 class _Episode:
     """The decisions of an episode whose outcome is awaited; one entry a step."""
 
+    fidelity: int | None = None
     observations: list[npt.NDArray[Any]] = field(default_factory=list)
     masks: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
@@ -55,7 +70,7 @@ def run_without_barrier(
     seed: int,
     sinks: Sequence[Sink] = (),
     max_seconds: float | None = None,
-    taught: Sequence[tuple[Encoding, bool]] = (),
+    taught: Sequence[tuple[Encoding, bool] | Taught] = (),
 ) -> RunResult:
     """Let `agent` search with N episodes in flight until exactly `budget` queries are used.
 
@@ -70,8 +85,8 @@ def run_without_barrier(
         seed: of the environments.
         sinks: told about every finished episode.
         max_seconds: no new episode begins after so many seconds; those in flight are awaited.
-        taught: architectures of an earlier process, and whether an illegal action followed; their episodes are
-            replayed, and the agent learns from them, before it decides itself.
+        taught: episodes of an earlier process, the fields of `Taught`; they are replayed, and the agent learns from
+            them, before it decides itself.
 
     Raises:
         InvalidArgument: a budget below 1, or another autoreset mode.
@@ -84,9 +99,9 @@ def run_without_barrier(
     counter.reset()
     envs.reset(seed=seed)
     loop = _Loop(agent, envs, sinks)
-    for encoding, invalid in taught:
+    for encoding, invalid, *fidelity in taught:
         if counter.queries < budget:  # Where repeats are free, more episodes than queries may have been played.
-            loop.replay(encoding, invalid)
+            loop.replay(Taught(encoding, invalid, *fidelity))
     loop.learn(everything=True)
     started = time.perf_counter()
     reason = "budget"
@@ -126,14 +141,17 @@ class _Loop:
                 return "stalled"
             if self.agent.begin(1) == 0:
                 return "exhausted"
-            self.play(next(row for row in range(self.envs.num_envs) if row not in self.running))
+            chosen = chosen_fidelities(self.agent, 1)
+            fidelity = None if chosen is None else int(chosen[0])
+            self.play(next(row for row in range(self.envs.num_envs) if row not in self.running), fidelity)
         return "budget"
 
-    def play(self, row: int, forced: Sequence[int] | None = None) -> None:
+    def play(self, row: int, fidelity: int | None, forced: Sequence[int] | None = None) -> None:
         """Build one architecture in a sub-environment and submit it, by the agent or by given decisions."""
-        episode = _Episode()
+        episode = _Episode(fidelity)
         selected = np.arange(self.envs.num_envs) == row
-        observations, info = self.envs.reset(options={"reset_mask": selected})
+        asked = {} if fidelity is None else {"fidelity": fidelity}
+        observations, info = self.envs.reset(options={"reset_mask": selected, **asked})
         alive = np.ones(1, np.bool_)
         while row not in self.envs.waiting:
             mask = info["action_mask"][[row]].astype(np.bool_)
@@ -150,9 +168,9 @@ class _Loop:
             observations, info = self.envs.advance(actions, selected)
         self.running[row] = episode
 
-    def replay(self, encoding: Encoding, invalid: bool) -> None:
+    def replay(self, taught: Taught) -> None:
         """Build a recorded architecture and wait for its outcome."""
-        self.play(0, [*encoding, -1] if invalid else encoding)
+        self.play(0, taught.fidelity, [*taught.encoding, -1] if taught.invalid else taught.encoding)
         while self.running:
             self.collect()
 
@@ -191,6 +209,7 @@ class _Loop:
             encodings=(encoding,),
             status=(status,),
             first_seen=np.array([self.first_seen(encoding, status)]),
+            fidelities=None if episode.fidelity is None else np.array([episode.fidelity], np.int64),
         )
         metrics = {
             name: np.array([column[row]]) for name, column in info["metrics"].items() if not name.startswith("_")
@@ -209,6 +228,9 @@ def _decision(forced: Sequence[int], position: int, mask: npt.NDArray[np.bool_])
 def _stack(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
     """Join batches, padding to the longest episode with zeros (masks: with True)."""
     longest = max(batch.actions.shape[1] for batch in batches)
+    fidelities = [batch.fidelities for batch in batches if batch.fidelities is not None]
+    if fidelities and len(fidelities) < len(batches):
+        raise InvalidArgument("an agent names a fidelity for all of its episodes or for none; this one did for some.")
 
     def pad(values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
         missing = [(0, 0)] * values.ndim
@@ -224,4 +246,5 @@ def _stack(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         encodings=tuple(encoding for batch in batches for encoding in batch.encodings),
         status=tuple(status for batch in batches for status in batch.status),
         first_seen=np.concatenate([batch.first_seen for batch in batches]),
+        fidelities=np.concatenate(fidelities) if fidelities else None,
     )

@@ -39,6 +39,16 @@ class Envs(Protocol):
     counter: Any
     metadata: dict[str, Any]
 
+    @property
+    def actions_are_decisions(self) -> bool:
+        """Whether an encoding can be played as actions."""
+        ...
+
+    @property
+    def fidelities(self) -> tuple[int, int] | None:
+        """Lowest fidelity and that of an episode which asks for none; None where there is no such notion."""
+        ...
+
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
         """Begin episodes."""
         ...
@@ -63,7 +73,9 @@ class EpisodeBatch:
         lengths: int64 [B], actions taken.
         encodings: the architectures.
         status: how each evaluation ended, "ok" or the failure.
-        first_seen: bool [B], whether the canonical architecture is new to this run.
+        first_seen: bool [B], whether the canonical architecture is new to this run, at any fidelity.
+        fidelities: int64 [B], epochs that the agent asked for; None = it left them to the environment. Only returns
+            at the same fidelity can be compared.
     """
 
     observations: npt.NDArray[Any]
@@ -74,6 +86,7 @@ class EpisodeBatch:
     encodings: tuple[Encoding, ...]
     status: tuple[str, ...]
     first_seen: npt.NDArray[np.bool_]
+    fidelities: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return B."""
@@ -129,7 +142,7 @@ class Agent(ABC):
         """Remember the parts.
 
         Args:
-            envs: the vector environment; its search space and number of choices are all that may be read.
+            envs: the vector environment; its search space and its fidelities are all that may be read.
             seed: of the agent's own generator.
             config: an instance of `Config`.
         """
@@ -144,6 +157,14 @@ class Agent(ABC):
         Returns:
             How many episodes to play, at most `num_envs`; 0 = there is nothing left to try.
         """
+
+    def fidelities(self) -> Sequence[int] | None:
+        """Return the fidelity of every episode just begun, one each; None = what the environment was made with.
+
+        The loops ask after `begin` and hand each to ``reset(options={"fidelity": ...})``. An agent that answers with
+        numbers once does so always.
+        """
+        return None
 
     @abstractmethod
     def act(

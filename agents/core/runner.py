@@ -95,6 +95,11 @@ def run(
     check_autoreset(envs)
     if agent.drives_itself:
         return agent.drive(envs, budget, seed, sinks, max_seconds)
+    if not envs.actions_are_decisions:
+        raise InvalidArgument(
+            f"{type(agent).__name__} proposes whole architectures, but an episode of this environment edits one; "
+            "search it with an agent that drives it itself, such as sb3:maskable_ppo."
+        )
     counter = envs.counter
     counter.budget = budget
     counter.reset()
@@ -130,6 +135,20 @@ def check_autoreset(envs: Envs) -> None:
         raise InvalidArgument("this needs a vector environment made with autoreset_mode='Disabled'.")
 
 
+def chosen_fidelities(agent: Agent, count: int) -> npt.NDArray[np.int64] | None:
+    """Return the fidelities that an agent asks for in the episodes it has begun, int64 [B]; None = it asks for none.
+
+    Raises:
+        InvalidArgument: it does not name one per episode.
+    """
+    chosen = agent.fidelities()
+    if chosen is None:
+        return None
+    if len(chosen) != count:
+        raise InvalidArgument(f"{type(agent).__name__} began {count} episodes, but names {len(chosen)} fidelities.")
+    return np.array(chosen, np.int64)
+
+
 class FirstSeen:
     """Tells which canonical architectures are new to a run."""
 
@@ -160,11 +179,9 @@ class _Player:
 
     def play(self, count: int) -> EpisodeBatch:
         """Play the first `count` sub-environments to their ends."""
-        selected = np.arange(self.envs.num_envs) < count
-        # The first batch may be smaller than the others; what it leaves out must not begin, or it would be charged.
-        observations, info = self.envs.reset(seed=self.seed, options={"reset_mask": selected})
-        self.seed = None
-        trace = _Trace(count)
+        fidelities = chosen_fidelities(self.agent, count)
+        observations, info = self._reset(count, fidelities)
+        trace = _Trace(count, fidelities)
         alive = np.ones(count, np.bool_)
         try:
             while alive.any():
@@ -183,6 +200,23 @@ class _Player:
             raise
         return self._publish(trace)
 
+    def _reset(self, count: int, fidelities: npt.NDArray[np.int64] | None) -> tuple[Any, dict[str, Any]]:
+        """Begin the first `count` sub-environments, each at its fidelity; return observations and masks of all."""
+        # The first batch may be smaller than the others; what it leaves out must not begin, or it would be charged.
+        selected = np.arange(self.envs.num_envs) < count
+        seed, self.seed = self.seed, None
+        if fidelities is None:
+            return self.envs.reset(seed=seed, options={"reset_mask": selected})
+        observations = None
+        masks = np.zeros((self.envs.num_envs, self.envs.space.max_choices), np.int8)
+        for fidelity in np.unique(fidelities).tolist():
+            begun = selected.copy()
+            begun[:count] = fidelities == fidelity
+            observations, info = self.envs.reset(seed=seed, options={"reset_mask": begun, "fidelity": fidelity})
+            masks[begun] = info["action_mask"][begun]
+            seed = None  # Another seed would forget the repeats of the episodes that just began.
+        return observations, {"action_mask": masks}
+
     def _publish(self, trace: _Trace) -> EpisodeBatch:
         """Tell the sinks about the episodes that ended and return them."""
         finished = np.flatnonzero(trace.ended)
@@ -196,8 +230,9 @@ class _Player:
 class _Trace:
     """The steps of one batch and the final info of every episode that ended."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, fidelities: npt.NDArray[np.int64] | None = None) -> None:
         self.count = count
+        self.fidelities = fidelities
         self.ended = np.zeros(count, np.bool_)
         self.lengths = np.zeros(count, np.int64)
         self.steps: list[tuple[npt.NDArray[Any], ...]] = []
@@ -251,6 +286,7 @@ class _Trace:
             encodings=tuple(self.encodings[row] for row in rows.tolist()),
             status=tuple(self.status[row] for row in rows.tolist()),
             first_seen=first_seen,
+            fidelities=None if self.fidelities is None else self.fidelities[rows],
         )
         metrics = {name: column[rows] for name, column in self.metrics.items()}
         messages = tuple(self.messages[row] for row in rows.tolist())

@@ -9,47 +9,22 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-import numpy.typing as npt
 
 import nas_agents
 import nas_gym
 from nas_agents import Evaluated, Sink
-from nas_gym.evaluators.core import Queries
-from nas_gym.search_spaces import Batch
 
 from ..markdown import replace_between
+from ..policy import sample_policy
+from ..records import append_row, read_rows
+from ..statistics import mean_interval
+from ..tasks import TASKS, Task, uniform_reward
 
 FOLDER = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is searched.
-
-    Attributes:
-        env: environment id.
-        table: name of its table.
-    """
-
-    env: str
-    table: str
-
-    def make_envs(self, num_envs: int) -> Any:  # noqa: ANN401 - a vector environment of nas-gym with all its parts
-        """Return the environments."""
-        return gymnasium.make_vec(self.env, num_envs=num_envs, table=self.table, autoreset_mode="Disabled").unwrapped
-
-
-TASKS = {
-    "cell-digits": Task("NAS-Cell-v0", "digits"),
-    "metaqnn-digits": Task("NAS-MetaQNN-Table-v0", "metaqnn-digits"),
-}
-"""Tasks by the name of their record."""
 
 SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_search", {}),
@@ -102,68 +77,18 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
         "unique_architectures": result.usage.unique_architectures,
         "regret": [standing.regret for standing in standings],
         "tied": [standing.tied for standing in standings],
-        "final_policy_reward": sample_policy(agent, config.batch_size, task),
+        "final_policy_reward": sample_policy(agent, task.make_envs(config.batch_size), POLICY_SAMPLES),
     }
-
-
-def sample_policy(agent: nas_agents.Agent, batch_size: int, task: Task) -> float:
-    """Return the mean reward of what an agent proposes without learning any more."""
-    envs = task.make_envs(batch_size)
-    drawn = _Incumbents()
-
-    class Frozen(nas_agents.Agent):
-        """Acts as the agent does and learns nothing."""
-
-        Config = type(agent.config)
-
-        def begin(self, num_envs: int) -> int:
-            """Let the agent begin."""
-            return agent.begin(num_envs)
-
-        def act(self, observations: Any, masks: Any, alive: Any) -> npt.NDArray[np.int64]:  # noqa: ANN401
-            """Let the agent act."""
-            return agent.act(observations, masks, alive)
-
-        def learn(self, batch: nas_agents.EpisodeBatch) -> dict[str, float]:
-            """Learn nothing."""
-            return {}
-
-    nas_agents.run(Frozen(envs, 0, agent.config), envs, POLICY_SAMPLES, 0, [drawn])
-    return float(np.mean(drawn.returns))
-
-
-def uniform_reward(task: Task) -> float:
-    """Return the exact mean reward of uniform decisions."""
-    envs = task.make_envs(1)
-    space, evaluator = envs.space, envs.evaluator
-    batch = Batch.of(space, list(space.enumerate()))
-    rewards = envs.objective(evaluator.evaluate(Queries(batch, None)))
-    return float(rewards @ space.draw_probabilities(batch))
-
-
-def interval(values: npt.NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of `values`, shape [seeds]."""
-    means = values[rng.integers(len(values), size=(20_000, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the finished searches of a record; a torn last line is ignored."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 def record(path: Path, seeds: int, task: Task) -> Iterator[dict[str, Any]]:
     """Run what the record lacks, one line at a time."""
-    done = {(row["agent"], json.dumps(row["settings"]), row["seed"]) for row in read(path)}
+    done = {(row["agent"], json.dumps(row["settings"]), row["seed"]) for row in read_rows(path)}
     for seed in range(seeds):
         for agent, settings in SEARCHES:
             if (agent, json.dumps(settings), seed) not in done:
                 row = search(agent, settings, seed, task)
-                with path.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(path, row)
                 yield row
 
 
@@ -183,10 +108,12 @@ def markdown(rows: Sequence[dict[str, Any]], uniform: float) -> str:
         tied = np.mean([row["tied"][-1] for row in mine])
         unique = np.mean([row["unique_architectures"] for row in mine])
         final = np.array([row["final_policy_reward"] for row in mine])
-        low, high = interval(final, rng)
+        interval = mean_interval(final, rng)
         label = agent + "".join(f" {key}={json.dumps(value).strip(chr(34))}" for key, value in settings.items())
         cells = [*(f"{value:.2f}" for value in regret), f"{tied:.0%}", f"{unique:.0f}"]
-        lines.append(f"| `{label}` | {' | '.join(cells)} | {final.mean():.4f} [{low:.4f}, {high:.4f}] |")
+        lines.append(
+            f"| `{label}` | {' | '.join(cells)} | {final.mean():.4f} [{interval.low:.4f}, {interval.high:.4f}] |"
+        )
     seeds = len({row["seed"] for row in rows})
     lines += ["", f"{seeds} seeds; regret in percentage points of test accuracy; uniform sampling: {uniform:.4f}."]
     return "\n".join(lines)
@@ -204,7 +131,7 @@ def main() -> None:
     path = arguments.record or FOLDER / f"{arguments.task}.jsonl"
     for row in record(path, arguments.seeds, task):
         sys.stderr.write(f"{row['agent']} {row['settings']} seed {row['seed']}: regret {row['regret']}\n")
-    text = markdown(read(path), uniform_reward(task))
+    text = markdown(read_rows(path), uniform_reward(task))
     sys.stdout.write(text + "\n")
     if arguments.update is not None:
         replace_between(arguments.update, f"baselines {arguments.task}", text)

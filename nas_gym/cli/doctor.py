@@ -29,6 +29,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.passive_env_checker import env_render_passive_checker
 from gymnasium.vector import AutoresetMode, VectorEnv
 from rich.table import Table
 from rich.text import Text
@@ -194,10 +195,10 @@ class _Patient:
         """The id without the module that registers it."""
         return self.name.rpartition(":")[2]
 
-    def make(self) -> Env:
-        """Make an environment; `close` closes it."""
+    def make(self, **further: Any) -> Env:  # noqa: ANN401 - arguments of the environment
+        """Make an environment, with further arguments; `close` closes it."""
         make = self.factory or functools.partial(gymnasium.make, self.name)
-        env = make(**self.arguments)
+        env = make(**{**self.arguments, **further})
         if not isinstance(env, gymnasium.Env):
             raise _Wrong(
                 f"calling {self.name} returned a {type(env).__name__}, no gymnasium.Env.",
@@ -310,15 +311,25 @@ def _gymnasium_agrees(patient: _Patient) -> str:
     env = patient.make()
     checked = env.unwrapped if patient.factory is None else env
     modes = checked.metadata.get("render_modes") or ()
-    if "human" in modes:  # It would open windows.
-        check_env(checked, skip_render_check=True)
-        return "rendering was left out"
     try:
+        if "human" in modes:  # It would open windows; the other modes are looked at one by one.
+            check_env(checked, skip_render_check=True)
+            for mode in modes:
+                if mode != "human":
+                    _check_rendering(patient, mode)
+            return "the render mode human was left out"
         check_env(checked)
     except (DependencyNotInstalled, MissingExtra):
         check_env(patient.make().unwrapped, skip_render_check=True)
         return "rendering was left out, it needs a package that is not installed"
     return ""
+
+
+def _check_rendering(patient: _Patient, mode: str) -> None:
+    """Check what a render mode gives at the beginning of an episode."""
+    env = patient.make(render_mode=mode)
+    env.reset(seed=patient.seed)
+    env_render_passive_checker(env)
 
 
 def _episodes_end(patient: _Patient) -> str:

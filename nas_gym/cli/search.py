@@ -270,10 +270,30 @@ class Settings:
             raise InvalidArgument(f"{self.env} refuses the arguments {dict(self.env_args)}: {error}.") from error
         if not isinstance(envs, NASVectorEnv):
             raise InvalidArgument(f"{self.env} is not a vector environment of nas-gym.")
+        self._check_fit(envs, agent)
         seed = self.seed
         if self.workers is not None and rows_before:
             seed = stream_key(self.seed, "resumed", rows_before)
         return envs, agent(envs, seed, config)
+
+    def _check_fit(self, envs: NASVectorEnv, agent: type[nas_agents.Agent]) -> None:
+        """Check that the agent can search this environment.
+
+        Raises:
+            InvalidArgument: it proposes whole architectures where actions are edits, or there are several tasks.
+        """
+        if not envs.actions_are_decisions and not agent.drives_itself:
+            able = ", ".join(name for name in nas_agents.AGENTS if nas_agents.AGENTS[name].drives_itself)
+            raise InvalidArgument(
+                f"{self.agent} proposes whole architectures, but an episode of {self.env} edits one; agents for it: "
+                f"{able}."
+            )
+        if len(envs.task_names) > 1:
+            raise InvalidArgument(
+                f"a search has one task, whose best architecture it returns, but these arguments make "
+                f"{len(envs.task_names)} ({', '.join(envs.task_names[:3])}, ...); train on several from Python, as "
+                "nas_benchmarks.transfer does."
+            )
 
     def _default_env_args(self, path: Path) -> dict[str, Any]:
         """Return arguments that follow from the search, for environments that take them."""
@@ -385,7 +405,10 @@ def _run(
         try:
             if settings.workers is None:
                 return nas_agents.run(searcher, envs, settings.budget, settings.seed, sinks, settings.max_seconds)
-            taught = [(tuple(row["encoding"]), row["status"] == Status.INVALID_ACTION.label) for row in rows]
+            invalid = Status.INVALID_ACTION.label
+            taught = [
+                nas_agents.Taught(tuple(row["encoding"]), row["status"] == invalid, row.get("fidelity")) for row in rows
+            ]
             if not isinstance(envs, ConstructionVectorEnv):
                 raise InvalidArgument(f"{settings.env} cannot search without a barrier; leave --workers out.")
             return nas_agents.run_without_barrier(
@@ -414,6 +437,8 @@ def summarise(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, 
     }
     if writer.best_encoding is not None:
         summary["best"] = _describe(envs, writer.best_encoding, writer.best_reward, result.reason)
+        if writer.best_fidelity is not None:
+            summary["best"]["fidelity"] = writer.best_fidelity
     return summary
 
 
@@ -451,6 +476,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         output.print("none was evaluated successfully")
     else:
         output.print(best["architecture"], soft_wrap=True, markup=False, highlight=False)
+        if "fidelity" in best:
+            table.add_row("Best at fidelity", f"{best['fidelity']} epochs, the highest it was compared at")
         if best["standing"] is None:
             # Without a table the metrics are those of one more training, which may come out otherwise.
             table.add_row("Reward in the search", f"{best['reward']:.4f}")
@@ -495,13 +522,16 @@ def _draw(settings: Settings, envs: NASVectorEnv, writer: EvaluationWriter, path
         return
     title = f"{settings.agent} on {settings.env}, seed {settings.seed}"
     try:
-        draw_search(path, np.array(writer.rewards), title, settings.agent, *_whole_space(envs))
+        known = _whole_space(envs, writer.best_fidelity or envs.problem.fidelity)
+        draw_search(path, writer.comparable_rewards, title, settings.agent, *known)
     except MissingExtra as error:
         errors.print(f"Note: {error}", markup=False, highlight=False)
 
 
-def _whole_space(envs: NASVectorEnv) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
-    """Return the reward of every architecture and how probable random search is to draw it.
+def _whole_space(
+    envs: NASVectorEnv, fidelity: int | None
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
+    """Return the reward of every architecture at a fidelity and how probable random search is to draw it.
 
     None where the space is not wholly known or not deterministic.
     """
@@ -510,6 +540,5 @@ def _whole_space(envs: NASVectorEnv) -> tuple[npt.NDArray[np.float64] | None, np
     if not known or not evaluator.deterministic or not space.dense:
         return None, None
     batch = Batch.of(space, list(space.enumerate()))
-    fidelity = envs.problem.fidelity
     fidelities = None if fidelity is None else np.full(len(batch), fidelity, np.int64)
     return envs.objective(evaluator.evaluate(Queries(batch, fidelities))), space.draw_probabilities(batch)

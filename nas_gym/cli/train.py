@@ -175,7 +175,7 @@ def _problem_of(evaluator: Evaluator, space: SearchSpace) -> Problem:
     table = getattr(evaluator, "table", None)
     if table is not None and "recipe" in table.metadata:
         spec = BuildSpec.from_json(table.metadata)
-        return Problem(space, spec.sizes, {"dataset": spec.dataset, **spec.recipe.to_json()})
+        return Problem(space, spec.sizes, {"dataset": spec.dataset, **spec.dataset_settings, **spec.recipe.to_json()})
     return Problem(space, DIGITS.sizes if space.name == DIGITS.space else {}, {})
 
 

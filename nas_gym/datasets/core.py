@@ -17,6 +17,9 @@ import numpy.typing as npt
 from nas_gym.datasets.catalogue import DATASETS
 from nas_gym.errors import InvalidArgument
 
+RESAMPLINGS = ("bilinear", "area")
+"""Ways to resize images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -166,6 +169,13 @@ class Source:
             None uses all.
         split_seed: of the parts that the data set lacks, and of the subset.
         valid_share: share of the training images that becomes the validation part where the data set has none.
+        resampling: how images are resized: "bilinear", or "area", the mean of the pixels that become one.
+        train_images: use so many of the training images, stratified; None uses all.
+        valid_images: use so many of the validation images; None uses all.
+        test_images: use so many of the test images; None uses all.
+
+    With one of the last three, what is drawn depends on the order of the images inside each class alone, so that all
+    forms of a data set (folder, arrays, torchvision's files) give the same ones.
     """
 
     name: str = "digits"
@@ -173,6 +183,10 @@ class Source:
     subset: int | None = None
     split_seed: int = 0
     valid_share: float = 0.1
+    resampling: str = "bilinear"
+    train_images: int | None = None
+    valid_images: int | None = None
+    test_images: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values; `check` looks at what the name names.
@@ -182,17 +196,31 @@ class Source:
         """
         if not isinstance(self.name, str) or not self.name:
             raise InvalidArgument(f"the name of a data set must be a string that is not empty, got {self.name!r}.")
-        for field, least, optional in (("image_size", 1, True), ("subset", 4, True), ("split_seed", 0, False)):
+        counts = [(f"{part}_images", 1, True) for part in ("train", "valid", "test")]
+        for field, least, optional in (("image_size", 1, True), ("subset", 4, True), ("split_seed", 0, False), *counts):
             value = getattr(self, field)
             if value is None and optional:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 allowed = f"an integer of at least {least}" + (" or null" if optional else "")
                 raise InvalidArgument(f"{field} must be {allowed}, got {value!r}.")
+        if self.subset is not None and self.part_sizes:
+            raise InvalidArgument(
+                f"subset and {', '.join(f'{part}_images' for part in self.part_sizes)} exclude each other, "
+                f"got subset={self.subset}; give one of them."
+            )
+        if self.resampling not in RESAMPLINGS:
+            raise InvalidArgument(f"resampling must be one of {', '.join(RESAMPLINGS)}, got {self.resampling!r}.")
         if not isinstance(self.valid_share, float) or not 0 < self.valid_share < 1:
             raise InvalidArgument(
                 f"valid_share must be a number between 0 and 1, both excluded, got {self.valid_share!r}."
             )
+
+    @property
+    def part_sizes(self) -> dict[str, int]:
+        """The sizes asked for, by part."""
+        asked = {"train": self.train_images, "valid": self.valid_images, "test": self.test_images}
+        return {part: size for part, size in asked.items() if size is not None}
 
     @property
     def path(self) -> Path | None:

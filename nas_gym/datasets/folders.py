@@ -20,7 +20,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nas_gym.datasets.cache import CachedParts, CacheWriter, read_cached, write_cached
-from nas_gym.datasets.core import Images
+from nas_gym.datasets.core import RESAMPLINGS, Images
+from nas_gym.datasets.pixels import fit
 from nas_gym.errors import DatasetError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -53,7 +54,19 @@ class Header:
     transparent: bool
 
 
-def read_folder(path: Path, image_size: int | None) -> Images:
+@dataclass(frozen=True)
+class Fitting:
+    """How images become squares: the side in pixels and the way of resampling."""
+
+    image_size: int
+    resampling: str
+
+    def __str__(self) -> str:
+        """Return what tells cache entries apart; the first ones were all bilinear."""
+        return str(self.image_size) + ("" if self.resampling == RESAMPLINGS[0] else f" {self.resampling}")
+
+
+def read_folder(path: Path, image_size: int | None, resampling: str = "bilinear") -> Images:
     """Read a folder of images; decoded ones are kept in a memory-mapped cache.
 
     Understood are class folders directly; ``train``, ``val`` (or ``valid``, ``validation``) and ``test`` with class
@@ -65,13 +78,15 @@ def read_folder(path: Path, image_size: int | None) -> Images:
         path: the folder.
         image_size: side of the square that every image is fitted into, keeping its proportions and cropping from the
             centre; None = all must have one size already.
+        resampling: how they are resized, one of `RESAMPLINGS`.
 
     Raises:
         DatasetError: another layout, too few classes or images, too many unreadable files, mixed sizes, a full disk.
     """
     class_names, files = list_files(path)
-    key = _key(path, files, image_size)
-    cached = read_cached(key) or _decode(path, class_names, files, image_size, key)
+    fitting = None if image_size is None else Fitting(image_size, resampling)
+    key = _key(path, files, fitting)
+    cached = read_cached(key) or _decode(path, class_names, files, fitting, key)
     described = cached.description
     return Images(
         class_names,
@@ -129,9 +144,9 @@ def _image_files(folder: Path) -> list[Path]:
     )
 
 
-def _key(path: Path, files: Sequence[File], image_size: int | None) -> str:
+def _key(path: Path, files: Sequence[File], fitting: Fitting | None) -> str:
     """Return the name of the cache entry: another one as soon as a file changes."""
-    state = hashlib.blake2b(f"{_VERSION} {path.resolve()} {image_size}".encode(), digest_size=16)
+    state = hashlib.blake2b(f"{_VERSION} {path.resolve()} {fitting}".encode(), digest_size=16)
     for file in files:
         stat = file.path.stat()
         state.update(f"{file.part}/{file.path.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -139,7 +154,7 @@ def _key(path: Path, files: Sequence[File], image_size: int | None) -> str:
 
 
 def _decode(
-    path: Path, class_names: Sequence[str], files: Sequence[File], image_size: int | None, key: str
+    path: Path, class_names: Sequence[str], files: Sequence[File], fitting: Fitting | None, key: str
 ) -> CachedParts:
     """Decode all files into the cache.
 
@@ -150,7 +165,7 @@ def _decode(
     readable = [(file, header) for file, header in zip(files, headers, strict=True) if header is not None]
     unreadable = [file for file, header in zip(files, headers, strict=True) if header is None]
     _check_readable(path, class_names, files, unreadable)
-    size = _common_size(path, [header for _, header in readable], image_size)
+    size = _common_size(path, [header for _, header in readable], fitting)
     grey = all(header.grey for _, header in readable)
     channels = 1 if grey else 3
     parts: dict[str, list[File]] = {}
@@ -165,7 +180,7 @@ def _decode(
             images = writer.allocate(part, labels, shape)
 
             def put(index: int, chosen: list[File] = chosen, images: npt.NDArray[np.uint8] = images) -> None:
-                images[index] = _pixels(chosen[index].path, size, image_size is not None, grey)
+                images[index] = _pixels(chosen[index].path, size, fitting, grey)
 
             _in_threads(put, range(len(chosen)))
             images.flush()  # pyright: ignore[reportAttributeAccessIssue]
@@ -201,7 +216,7 @@ def _header(file: File) -> Header | None:
         return None
 
 
-def _pixels(path: Path, size: tuple[int, int], resize: bool, grey: bool) -> npt.NDArray[np.uint8]:
+def _pixels(path: Path, size: tuple[int, int], fitting: Fitting | None, grey: bool) -> npt.NDArray[np.uint8]:
     """Return an image as uint8 [H, W, C]."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -211,8 +226,8 @@ def _pixels(path: Path, size: tuple[int, int], resize: bool, grey: bool) -> npt.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if grey else "RGB")
-    if resize:
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if fitting is not None:
+        image = fit(image, size, fitting.resampling)
     pixels = np.asarray(image, np.uint8)
     return pixels[:, :, None] if grey else pixels
 
@@ -246,14 +261,14 @@ def _check_readable(path: Path, class_names: Sequence[str], files: Sequence[File
             )
 
 
-def _common_size(path: Path, headers: Sequence[Header], image_size: int | None) -> tuple[int, int]:
+def _common_size(path: Path, headers: Sequence[Header], fitting: Fitting | None) -> tuple[int, int]:
     """Return the (width, height) that all images get.
 
     Raises:
         DatasetError: they differ and nothing says what to resize them to.
     """
-    if image_size is not None:
-        return image_size, image_size
+    if fitting is not None:
+        return fitting.image_size, fitting.image_size
     sizes = Counter(header.size for header in headers)
     if len(sizes) > 1:
         common = ", ".join(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common(3))

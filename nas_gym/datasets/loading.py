@@ -28,7 +28,7 @@ _SPOKEN = {"valid": "validation", "test": "test"}
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Some images of a raw part: which part, and their indices in it, int64 [N], ascending."""
+    """Some images of a raw part: which part, and their indices in it, int64 [N], ascending or class by class."""
 
     part: str
     indices: npt.NDArray[np.int64]
@@ -47,10 +47,14 @@ def load(source: Source) -> Dataset:
         images = replace(images, digest=content_digest(images))
     if source.subset is not None:
         selections = subset(images, selections, source)
+    elif source.part_sizes:
+        selections = sized(images, selections, source)
+        used = ", ".join(f"{size} of {name}" for name, size in source.part_sizes.items())
+        notes = (*notes, f"Only these images are used: {used}; drawn by split_seed {source.split_seed}.")
     splits = {name: select(images, selection) for name, selection in selections.items()}
     check_classes(source, images, splits)
     mean, deviation = images.mean, images.deviation
-    if mean is None or deviation is None or source.subset is not None:
+    if mean is None or deviation is None or source.subset is not None or source.part_sizes:
         mean, deviation = mean_and_deviation(splits["train"].images)
     mean, deviation = _per_channel(source, "mean", mean, images), _per_channel(source, "deviation", deviation, images)
     described = [images.class_names, splits["train"].images.shape[1:], mean, deviation]
@@ -79,10 +83,10 @@ def read(source: Source) -> Images:
         elif path.is_dir():
             from nas_gym.datasets.folders import read_folder  # needs pillow
 
-            return read_folder(path, source.image_size)
+            return read_folder(path, source.image_size, source.resampling)
         else:
             found = read_npz(path)
-        return found if source.image_size is None else resized(found, source.image_size)
+        return found if source.image_size is None else resized(found, source.image_size, source.resampling)
     except ImportError as error:
         # What a user's own function lacks is no extra of this distribution.
         if isinstance(error, MissingExtra) or (error.name or "").partition(".")[0] != "PIL":
@@ -152,7 +156,7 @@ def complete(images: Images, source: Source) -> tuple[dict[str, Selection], tupl
             f"the data set {source.name!r} has {len(images.train)} training images, too few to take a part for "
             f"{' and '.join(lacking)} out of them; add images, or these parts."
         )
-    chosen = stratified_split(images.train.labels, sizes, source.split_seed)
+    chosen = _drawn(images.train.labels, sizes, source)
     carved = {name: Selection("train", part) for name, part in zip(("train", *lacking), chosen, strict=True)}
     notes = tuple(
         f"The {_SPOKEN[name]} part is {100 * share:.3g}% of the training images, "
@@ -177,14 +181,44 @@ def subset(images: Images, selections: dict[str, Selection], source: Source) -> 
         )
     valid_wanted = min(max(round(wanted * valid / (train + valid)), 1), wanted - 1)
     sizes = {"train": wanted - valid_wanted, "valid": valid_wanted, "test": min(test, wanted)}
-    return {name: _thinned(images, selections[name], size, source.split_seed) for name, size in sizes.items()}
+    return {name: _thinned(images, selections[name], size, source) for name, size in sizes.items()}
 
 
-def _thinned(images: Images, selection: Selection, size: int, seed: int) -> Selection:
+def sized(images: Images, selections: dict[str, Selection], source: Source) -> dict[str, Selection]:
+    """Return stratified selections of the sizes that the source asks for; other parts stay whole.
+
+    Raises:
+        DatasetError: a part has not so many images.
+    """
+    for name, size in source.part_sizes.items():
+        if size > (found := len(selections[name].indices)):
+            lacking = name not in images.parts
+            hint = f"; a larger valid_share (now {source.valid_share}) gives more" if lacking else ""
+            raise DatasetError(
+                f"the data set {source.name!r} has {found} images in the part {name}, "
+                f"{name}_images asks for {size}{hint}."
+            )
+    thinned = {name: _thinned(images, selections[name], size, source) for name, size in source.part_sizes.items()}
+    return {**selections, **thinned}
+
+
+def _thinned(images: Images, selection: Selection, size: int, source: Source) -> Selection:
     """Return `size` of the selected images, stratified."""
     labels = images.parts[selection.part].labels[selection.indices]
-    kept, _ = stratified_split(labels, (size, len(labels) - size), seed)
+    kept, _ = _drawn(labels, (size, len(labels) - size), source)
     return Selection(selection.part, selection.indices[kept])
+
+
+def _drawn(labels: npt.NDArray[np.int64], sizes: tuple[int, ...], source: Source) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return stratified parts of the indices of `labels`, [N], by the seed of the source.
+
+    Where sizes of parts are asked for, images count in the order of their classes, so that it is of no influence how
+    the classes follow each other in the files.
+    """
+    if not source.part_sizes:
+        return stratified_split(labels, sizes, source.split_seed)
+    by_class = np.argsort(labels, kind="stable")
+    return tuple(by_class[part] for part in stratified_split(labels[by_class], sizes, source.split_seed))
 
 
 def select(images: Images, selection: Selection) -> Split:

@@ -6,12 +6,18 @@ Dimension letters: N images, H height, W width, C channels.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_gym.datasets.core import Images, Split
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+_FILTERS = {"bilinear": "BILINEAR", "area": "BOX"}
+"""Names of Pillow's filters by ours."""
 STATISTICS_BYTES = 2**30
 """Mean and deviation of more than this are those of evenly spaced images, so that they take seconds at any size."""
 
@@ -37,17 +43,30 @@ def mean_and_deviation(images: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...]
     return tuple(mean.tolist()), tuple(np.where(constant, 1.0, deviation).tolist())
 
 
-def resized(images: Images, size: int) -> Images:
-    """Return images fitted into squares of `size` pixels: proportions kept, cropped from the centre, bilinear."""
+def resized(images: Images, size: int, resampling: str = "bilinear") -> Images:
+    """Return images fitted into squares of `size` pixels: proportions kept, cropped from the centre.
+
+    Args:
+        images: of one size.
+        size: side of the square.
+        resampling: one of `RESAMPLINGS`.
+    """
     if images.train.images.shape[1:3] == (size, size):
         return images
-    parts = {name: Split(_fitted(part.images, size), part.labels) for name, part in images.parts.items()}
+    parts = {name: Split(_fitted(part.images, size, resampling), part.labels) for name, part in images.parts.items()}
     # Statistics of the old pixels hold no longer.
     return dataclasses.replace(images, **parts, mean=None, deviation=None, digest=None)
 
 
-def _fitted(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def fit(image: Image.Image, size: tuple[int, int], resampling: str) -> Image.Image:
+    """Return an image fitted into (width, height): proportions kept, cropped from the centre."""
     from PIL import Image, ImageOps
+
+    return ImageOps.fit(image, size, Image.Resampling[_FILTERS[resampling]])
+
+
+def _fitted(images: npt.NDArray[np.uint8], size: int, resampling: str) -> npt.NDArray[np.uint8]:
+    from PIL import Image
 
     channels = images.shape[-1]
     result = np.empty((len(images), size, size, channels), np.uint8)
@@ -55,6 +74,6 @@ def _fitted(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     together = slice(0, 3) if channels == 3 else None
     for index, image in enumerate(images):
         for channel in [together] if together else range(channels):
-            fitted = ImageOps.fit(Image.fromarray(image[:, :, channel]), (size, size), Image.Resampling.BILINEAR)
+            fitted = fit(Image.fromarray(image[:, :, channel]), (size, size), resampling)
             result[index, :, :, channel] = np.asarray(fitted)
     return result

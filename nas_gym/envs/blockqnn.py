@@ -127,7 +127,7 @@ class BlockQNNEnv(ConstructionEnv):
     | `observation` | `"prefix"` | also `"states"`, `"one_hot"` |
     | `evaluation_seed` | `0` | seed of all trainings |
     | `repeat_query` | `"cache+charge"` | also `"resample+charge"`, `"cache+free"`: what a repetition gives and costs |
-    | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
+    | `render_mode` | `None` | `"ansi"`, `"rgb_array"` or `"human"` |
 
     Call `close()` when done: it stops the worker processes.
 

@@ -157,7 +157,7 @@ class MetaQNNEnv(ConstructionEnv):
     | `observation` | `"prefix"` | also `"states"`, `"one_hot"` |
     | `evaluation_seed` | `0` | seed of all trainings |
     | `repeat_query` | `"cache+charge"` | also `"resample+charge"`, `"cache+free"`: what a repetition gives and costs |
-    | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
+    | `render_mode` | `None` | `"ansi"`, `"rgb_array"` or `"human"` |
 
     ```python
     >>> import gymnasium as gym, nas_gym

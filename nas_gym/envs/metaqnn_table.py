@@ -94,7 +94,7 @@ class MetaQNNTableEnv(ConstructionEnv):
     | `observation` | `"prefix"` | also `"states"`, `"one_hot"` |
     | `evaluation_seed` | `0` | seed of the evaluator's noise or landscape |
     | `repeat_query` | `"cache+charge"` | also `"resample+charge"`, `"cache+free"`: what a repetition gives and costs |
-    | `render_mode` | `None` | `"ansi"` or `"rgb_array"` |
+    | `render_mode` | `None` | `"ansi"`, `"rgb_array"` or `"human"` |
 
     ```python
     >>> import gymnasium as gym, nas_gym

@@ -154,7 +154,8 @@ def computation(evaluator: TrainingEvaluator, facts: Facts, rng: np.random.Gener
         counted.append((complexity(model, problem.input_shape).multiply_adds, encoding))
     mean = float(np.mean([count for count, _ in counted]))
     available = min(task.source.subset or facts.training_images, facts.training_images)
-    images = available * (1 - task.source.valid_share) * task.recipe.epochs
+    trained = task.source.train_images or available * (1 - task.source.valid_share)
+    images = trained * task.recipe.epochs
     # The speed depends on the size, so it is measured on the network that is nearest to the mean.
     count, encoding = min(counted, key=lambda pair: abs(pair[0] - mean))
     seconds = _seconds_per_image(task.build(encoding, problem), evaluator, problem.input_shape)

@@ -56,7 +56,9 @@ class TabularEvaluator(Evaluator):
     Metrics are the table's measurements. The fidelity is the epoch whose accuracy is looked up; the simulated cost
     is the training time up to it. With ``noise="mean"`` an answer is the mean over the table's seeds; with
     ``noise="sample"`` it is one seed, drawn by a stream that depends only on `evaluation_seed`, the canonical
-    encoding, the fidelity and how often the query was repeated. Reports are always the mean at full fidelity.
+    encoding, the fidelity and how often the query was repeated; seeds that an architecture lacks are not drawn.
+    Reports are always the mean at full fidelity. Which measurement is searched by and which is reported, an imported
+    table says in its metadata.
     """
 
     def __init__(
@@ -91,9 +93,9 @@ class TabularEvaluator(Evaluator):
             name: Metric(measurement.direction, measurement.unit, measurement.held_out)
             for name, measurement in self.table.measurements.items()
         }
-        self.fidelities = (1, self.table.epochs)
         self._names = self.search_metrics
         self._full = self.table.epochs
+        self.fidelities = (1 if self._has_curves else self._full, self._full)
         self._dense = len(self.table) == space.size() and int(self.table.codes[-1]) == len(self.table) - 1
         self._repeats: dict[tuple[Encoding, int], int] = {}
         self._answers: dict[int | None, list[Evaluation | None]] = {}
@@ -129,7 +131,7 @@ class TabularEvaluator(Evaluator):
         if self.noise == "sample":
             seeds = self._draw_seeds(queries, fidelity)
             metrics = {name: self._sampled(name, rows, seeds, fidelity) for name in self._names}
-            cost = self._sampled("train_seconds", rows, seeds, None) * (fidelity / self._full)
+            cost = self._sampled("train_seconds", rows, seeds, fidelity) * self._share(fidelity)
         else:
             # One row of the matrix is one cache line, where separate columns would be one each.
             *columns, cost = self._means(fidelity).take(rows, axis=0, mode="wrap").T
@@ -189,20 +191,35 @@ class TabularEvaluator(Evaluator):
             self.check_fidelity(fidelity)
             columns = [self._mean(name, fidelity) for name in self._names]
             recorded = "train_seconds" in self.table.measurements
-            seconds = self.table.mean("train_seconds") if recorded else np.zeros(len(self.table))
-            matrix = self._matrices[fidelity] = np.stack([*columns, seconds * (fidelity / self._full)], axis=1)
+            seconds = self._mean("train_seconds", fidelity) if recorded else np.zeros(len(self.table))
+            matrix = self._matrices[fidelity] = np.stack([*columns, seconds * self._share(fidelity)], axis=1)
         return matrix
+
+    @property
+    def _has_curves(self) -> bool:
+        return any(measurement.epochs for measurement in self.table.measurements.values())
+
+    def _share(self, fidelity: int) -> float:
+        """Return the part of the recorded training time that a training of `fidelity` epochs takes."""
+        timed = self.table.measurements.get("train_seconds")
+        return 1.0 if timed is not None and timed.epochs else fidelity / self._full
 
     def _mean(self, name: str, fidelity: int) -> npt.NDArray[np.float64]:
         return self.table.mean(name, fidelity if self.table.measurements[name].epochs else None)
 
     def _sampled(
-        self, name: str, rows: npt.NDArray[np.int64], seeds: npt.NDArray[np.float64], fidelity: int | None
+        self, name: str, rows: npt.NDArray[np.int64], seeds: npt.NDArray[np.float64], fidelity: int
     ) -> npt.NDArray[np.float64]:
         if name not in self.table.measurements:
             return np.zeros(len(rows))
         values = self.table.per_seed(name, fidelity if self.table.measurements[name].epochs else None)
-        return values[rows, (seeds * values.shape[1]).astype(np.int64)]
+        missing = np.isnan(values)
+        if not missing.any():
+            return values[rows, (seeds * values.shape[1]).astype(np.int64)]
+        # The seeds that an architecture has come first, so that a number in [0, 1) picks one of them.
+        present_first = np.argsort(missing, axis=1, kind="stable")[rows]
+        chosen = (seeds * (~missing).sum(axis=1)[rows]).astype(np.int64)
+        return values[rows, present_first[np.arange(len(rows)), chosen]]
 
     def _draw_seeds(self, queries: Queries, fidelity: int) -> npt.NDArray[np.float64]:
         """Return a number in [0, 1) per query that picks its seed, shape [N]."""
@@ -230,6 +247,12 @@ class TabularEvaluator(Evaluator):
     def identity(self, encoding: Encoding) -> Encoding:
         """Return the encoding itself: isomorphic cells differ in parameters."""
         return encoding
+
+    @property
+    def reported_metric(self) -> str:
+        """The metric by which final results are judged: the one that the table names, else the first held-out one."""
+        named = str(self.table.metadata.get("report"))
+        return named if named in self.metrics else super().reported_metric
 
     def report(self, encoding: Encoding) -> dict[str, float]:
         """Return the means at full fidelity, held-out metrics included.

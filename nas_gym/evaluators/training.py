@@ -604,8 +604,7 @@ def _checked_device(device: str) -> str:
     return device
 
 
-_SOURCE_FIELDS = {"dataset": "name", "image_size": "image_size", "subset": "subset", "split_seed": "split_seed"}
-_SOURCE_FIELDS["valid_share"] = "valid_share"
+_SOURCE_FIELDS = {"dataset" if name == "name" else name: name for name in inspect.signature(Source).parameters}
 _OWN_FIELDS = (
     "evaluation_seed",
     "workers",
@@ -630,10 +629,10 @@ def training_evaluator(
         space: a search space that has a network builder.
         sizes: keyword arguments of the network builder.
         recipe: fields of the recipe that hold where `settings` do not say otherwise.
-        **settings: ``dataset``, ``image_size``, ``subset``, ``split_seed``, ``valid_share`` (see `Source`); the fields
-            of `Recipe` and `Limits`; ``latency`` (see `parse_latency`) and ``latency_batch``; ``resident_mb``; and
-            ``evaluation_seed``, ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``,
-            ``reference`` (see `TrainingEvaluator`). What is None is left at its default.
+        **settings: ``dataset`` and the other fields of `Source`, such as ``image_size``; the fields of `Recipe` and
+            `Limits`; ``latency`` (see `parse_latency`) and ``latency_batch``; ``resident_mb``; and ``evaluation_seed``,
+            ``workers``, ``device``, ``children_per_gpu``, ``store``, ``retries``, ``builder``, ``reference`` (see
+            `TrainingEvaluator`). What is None is left at its default.
 
     Raises:
         UnknownName: a setting that does not exist.

@@ -15,6 +15,8 @@ NETWORKS = Registry(
     "network builder",
     {
         "nas_bench_201": Entry("nas_gym.networks.nas_bench_201:build", "macro network of NATS-Bench", "train"),
+        "nats_size": Entry("nas_gym.networks.nats_size:build", "network of NATS-Bench's size space", "train"),
+        "nas_bench_macro": Entry("nas_gym.networks.nas_bench_macro:build", "network of NAS-Bench-Macro", "train"),
         "metaqnn": Entry("nas_gym.networks.metaqnn:build", "chain of MetaQNN", "train"),
         "blockqnn": Entry("nas_gym.networks.blockqnn:build", "stack of BlockQNN's blocks", "train"),
     },

@@ -14,6 +14,14 @@ SEARCH_SPACES = Registry(
             "nas_gym.search_spaces.nas_bench_201:NASBench201Space",
             "cell of NAS-Bench-201 / NATS-Bench topology: 6 edges, 5 operations, 15,625 cells",
         ),
+        "nats_size": Entry(
+            "nas_gym.search_spaces.nats_size:NATSSizeSpace",
+            "size space of NATS-Bench: the channels of 5 layers, 8 choices each, 32,768 networks",
+        ),
+        "nas_bench_macro": Entry(
+            "nas_gym.search_spaces.nas_bench_macro:NASBenchMacroSpace",
+            "NAS-Bench-Macro: the blocks of 8 layers, 3 choices each, 6,561 encodings of 3,969 networks",
+        ),
         "metaqnn": Entry(
             "nas_gym.search_spaces.metaqnn:MetaQNNSpace",
             "chains of MetaQNN: convolutions, poolings, fully connected layers, global average pooling, softmax",

@@ -93,6 +93,9 @@ _CACHE_LIMIT = 200_000
 class Sketch:
     """A drawable graph.
 
+    What is not decided yet is labelled ``"?"``, and a node keeps its index while decisions are added: what a decision
+    drew is found by comparing the sketches before and behind it.
+
     Attributes:
         nodes: labels of the nodes, in topological order.
         edges: (source, target, label) with indices into `nodes`.
@@ -264,6 +267,11 @@ class SearchSpace(ABC):
     def states_nvec(self) -> npt.NDArray[np.int64]:
         """Number of values of each feature of `states`, shape [S]."""
         return self.observation_nvec
+
+    @property
+    def publishes_states(self) -> bool:
+        """Whether `states` is more than the observation: what a published agent sees."""
+        return type(self).states is not SearchSpace.states
 
     def states(self, prefixes: Prefixes, lengths: Lengths) -> npt.NDArray[np.int64]:
         """Return the published agent's own state, shape [N, S]; the observation where none is published."""

@@ -16,14 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas_gym.datasets import Source
 from nas_gym.errors import InvalidArgument, TableError
 from nas_gym.tables.build import BuildSpec, complexities, read_rows
 from nas_gym.tables.format import Measurement, write_table
 from nas_gym.tables.quality import spearman_by_share
 
 
-def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mapping[str, Path] | None = None) -> str:
+def assemble(
+    spec: BuildSpec,
+    work: Path,
+    out: Path,
+    seeds: int,
+    against: Mapping[str, Path] | None = None,
+    provenance: str = "",
+) -> str:
     """Write the table of the shards 0 to `seeds` - 1 and return its hash.
 
     Args:
@@ -33,6 +39,8 @@ def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mappin
         seeds: number of complete shards S.
         against: other benchmarks to compare with, ``"column"`` -> CSV file with a column ``architecture``; the
             correlations are recorded in the metadata.
+        provenance: what distinguishes the images from those that the name of the data set stands for, recorded in the
+            metadata.
 
     Raises:
         TableError: a shard is incomplete or holds a failed training.
@@ -47,7 +55,7 @@ def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mappin
     ]
     codes = [space.code(encoding) for encoding in representative]
     parameters, multiply_adds = complexities(spec, encodings)
-    dataset = Source(spec.dataset).load()
+    dataset = spec.source.load()
     measurements = {
         "valid_accuracy": Measurement("maximize", "fraction", False, len(dataset.valid), seeds, spec.recipe.epochs),
         "test_accuracy": Measurement("maximize", "fraction", True, len(dataset.test), seeds),
@@ -76,6 +84,7 @@ def assemble(spec: BuildSpec, work: Path, out: Path, seeds: int, against: Mappin
         **spec.to_json(),
         "seeds": list(range(seeds)),
         "splits": {"train": len(dataset.train), "valid": len(dataset.valid), "test": len(dataset.test)},
+        "data": {"fingerprint": dataset.fingerprint, "provenance": provenance, "notes": list(dataset.notes)},
         "classes_trained": len(trained),
         "train_seconds_are": "processor seconds of one thread: training and validation, without the test set",
         "versions": {name: version(name) for name in ("numpy", "torch", "scikit-learn")},

@@ -53,6 +53,9 @@ class BuildSpec:
         recipe: how every network is trained.
         sizes: keyword arguments of the network builder, JSON values.
         space_settings: what the search space is made with, JSON values; empty = its defaults.
+        dataset_settings: fields of `Source` beside the name, JSON values; empty = its defaults.
+        data: path of an .npz file or image folder that is read in place of `dataset`: the same data set in another
+            form. It is a place on one machine and not written into the metadata.
     """
 
     space: str = "nas_bench_201"
@@ -60,10 +63,23 @@ class BuildSpec:
     recipe: Recipe = field(default_factory=Recipe)
     sizes: Mapping[str, Any] = field(default_factory=dict)
     space_settings: Mapping[str, Any] = field(default_factory=dict)
+    dataset_settings: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return dataclasses.asdict(self)
+        """Return the fields as JSON values, without `data`."""
+        fields = dataclasses.asdict(self)
+        del fields["data"]
+        return fields
+
+    @cached_property
+    def source(self) -> Source:
+        """The data set.
+
+        Raises:
+            InvalidArgument: a setting of the data set is outside its range.
+        """
+        return Source(self.dataset if self.data is None else self.data, **self.dataset_settings)
 
     @cached_property
     def search_space(self) -> SearchSpace:
@@ -73,7 +89,7 @@ class BuildSpec:
     @property
     def task(self) -> ChildTask:
         """What every worker needs to know."""
-        return ChildTask(self.search_space, Source(self.dataset), self.recipe, self.sizes)
+        return ChildTask(self.search_space, self.source, self.recipe, self.sizes)
 
     @cached_property
     def recipe_hash(self) -> str:
@@ -86,7 +102,8 @@ class BuildSpec:
         # The first tables knew one network builder, whose only argument was its skeleton.
         sizes = fields["sizes"] if "sizes" in fields else {"skeleton": fields["skeleton"]}
         recipe = Recipe(**fields["recipe"])
-        return cls(fields["space"], fields["dataset"], recipe, sizes, fields.get("space_settings", {}))
+        settings = {name: fields.get(name, {}) for name in ("space_settings", "dataset_settings")}
+        return cls(fields["space"], fields["dataset"], recipe, sizes, **settings)
 
 
 DIGITS = BuildSpec(sizes={"skeleton": Skeleton(8, 1, 3, "pooling").to_json()})
@@ -107,8 +124,22 @@ METAQNN_DIGITS = BuildSpec(
 )
 """The packaged table `metaqnn-digits`."""
 
-PACKAGED = {"digits": DIGITS, "metaqnn-digits": METAQNN_DIGITS}
-"""Specifications of the packaged tables by name."""
+CIFAR10_16PX = BuildSpec(
+    dataset="cifar10",
+    recipe=Recipe(epochs=4, batch_size=100, learning_rate=0.2),
+    sizes=DIGITS.sizes,
+    dataset_settings={
+        "image_size": 16,
+        "resampling": "area",
+        "train_images": 2000,
+        "valid_images": 2500,
+        "test_images": 5000,
+    },
+)
+"""CIFAR-10 averaged down to 16x16 pixels."""
+
+PACKAGED = {"digits": DIGITS, "metaqnn-digits": METAQNN_DIGITS, "cifar10_16px": CIFAR10_16PX}
+"""Specifications by the name of the table."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +243,7 @@ def read_rows(spec: BuildSpec, work: Path, seed: int) -> dict[int, ShardRow]:
     if not store_path(work).exists():
         return {}
     space = spec.search_space
-    dataset = Source(spec.dataset).load()
+    dataset = spec.source.load()
     rows = {}
     with EvaluationStore.existing(store_path(work)) as store:
         for encoding in representatives(space):
@@ -248,7 +279,7 @@ def train_shards(
     with _locked(work):
         _check_manifest(spec, work)
         classes = representatives(spec.search_space)
-        fingerprint = Source(spec.dataset).load().fingerprint
+        fingerprint = spec.source.load().fingerprint
         with EvaluationStore(store_path(work)) as store:
             keys = [(seed, evaluation_key(spec, fingerprint, encoding, seed)) for seed in seeds for encoding in classes]
             pending = [(seed, key) for seed, key in keys if key not in store]
@@ -312,7 +343,7 @@ def _interruption(work: Path, done: int, total: int) -> Iterator[None]:
 def complexities(spec: BuildSpec, encodings: Sequence[Encoding]) -> tuple[list[int], list[int]]:
     """Return parameters and multiply-adds of the networks of `encodings`."""
     space = spec.search_space
-    dataset = Source(spec.dataset).load()
+    dataset = spec.source.load()
     counted = []
     for encoding in encodings:
         with torch.device("meta"):

@@ -8,7 +8,9 @@ key             value
 format          version of this layout, 1
 space           name of the search space
 dataset         what the networks were trained on
-measurements    name -> direction, unit, held_out, denominator, seeds, epochs (see `Measurement`)
+measurements    name -> direction, unit, held_out, denominator, seeds, epochs, ... (see `Measurement`)
+signal, report  names of the measurement that searches read and of the one that results are judged by; where they
+                are absent, the measurements that are not held out, and the first that is
 sha256          hash of all columns (names, types, values) and of the metadata without this key
 ...             anything else: recipe, provenance, measured quality
 =============== ==================================================================================
@@ -16,7 +18,8 @@ sha256          hash of all columns (names, types, values) and of the metadata w
 Columns: ``code`` (integer code of the encoding, ascending), then for every measurement ``NAME``, ``NAME_s0`` (one
 column a seed) or ``NAME_s0_e1`` (one column a seed and epoch, epochs from 1), then any others, such as
 ``architecture`` (the published notation). A stored value divided by the measurement's denominator is in its unit;
-accuracies are stored as numbers of correct images, so that means are exact.
+accuracies are stored as numbers of correct images, so that means are exact. In a floating-point column with seeds, NaN
+stands for a training that was never done; every architecture has at least one.
 
 Dimension letters: R rows, S seeds, E epochs.
 """
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 METADATA_KEY = b"nas_gym"
 
+_LATER_FIELDS = ("trained_epochs", "description")
+"""Fields of `Measurement` that the first tables lack; they are not written when empty, so that hashes stay."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -57,6 +63,8 @@ class Measurement:
         denominator: stored values are divided by it.
         seeds: number of repeated trainings S, 0 where the value does not depend on one.
         epochs: number of epochs recorded E, 0 where only the end of the training is.
+        trained_epochs: length of the training whose end is recorded, 0 where the recipe says it.
+        description: what was measured, for readers.
     """
 
     direction: str
@@ -65,6 +73,12 @@ class Measurement:
     denominator: int = 1
     seeds: int = 0
     epochs: int = 0
+    trained_epochs: int = 0
+    description: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without `trained_epochs` and `description` where they say nothing."""
+        return {name: value for name, value in asdict(self).items() if name not in _LATER_FIELDS or value}
 
     def columns(self, name: str) -> list[str]:
         """Return the names of the columns, seeds outermost."""
@@ -99,8 +113,10 @@ class Table:
 
     @property
     def epochs(self) -> int:
-        """Highest fidelity: the number of epochs of the longest curve, at least 1."""
-        return max((measurement.epochs for measurement in self.measurements.values()), default=0) or 1
+        """Highest fidelity: epochs of the longest curve; without curves, of the training behind the search signal."""
+        longest = max((measurement.epochs for measurement in self.measurements.values()), default=0)
+        searched = (one.trained_epochs for one in self.measurements.values() if not one.held_out)
+        return longest or max(searched, default=0) or 1
 
     def __len__(self) -> int:
         """Return the number of architectures."""
@@ -117,17 +133,22 @@ class Table:
         return self.measurements[name]
 
     def mean(self, name: str, epoch: int | None = None) -> npt.NDArray[np.float64]:
-        """Return the mean over the seeds after `epoch` (default: the last), shape [R]; exact for counts.
+        """Return the mean over the seeds there are after `epoch` (default: the last), shape [R]; exact for counts.
 
         Raises:
             UnknownName: the table does not record `name`.
             FidelityError: no such epoch.
         """
         values = self._at_epoch(name, epoch)
-        return values.sum(axis=1, dtype=_accumulator(values)) / (values.shape[1] * self.measurement(name).denominator)
+        there = _recorded(values)
+        if there is None:
+            total, seeds = values.sum(axis=1, dtype=_accumulator(values)), values.shape[1]
+        else:
+            total, seeds = values.sum(axis=1, dtype=np.float64, where=there), there.sum(axis=1)
+        return total / (seeds * self.measurement(name).denominator)
 
     def per_seed(self, name: str, epoch: int | None = None) -> npt.NDArray[np.float64]:
-        """Return the values of every seed after `epoch` (default: the last), shape [R, max(S, 1)].
+        """Return the values of every seed after `epoch` (default: the last), shape [R, max(S, 1)]; NaN where none.
 
         Raises:
             UnknownName: the table does not record `name`.
@@ -145,6 +166,14 @@ class Table:
 
 def _accumulator(values: npt.NDArray[Any]) -> type[np.generic]:
     return np.int64 if values.dtype.kind in "iu" else np.float64
+
+
+def _recorded(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Return which values are there, shape as `values`; None where all are."""
+    if values.dtype.kind != "f":
+        return None
+    missing = np.isnan(values)
+    return ~missing if missing.any() else None
 
 
 def content_hash(columns: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> str:
@@ -182,7 +211,7 @@ def write_table(
         texts: further columns of strings, for readers.
 
     Raises:
-        InvalidArgument: a shape does not fit, or the codes are not ascending.
+        InvalidArgument: a shape does not fit, the codes are not ascending, or an architecture has no value.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -195,10 +224,11 @@ def write_table(
         expected = (len(codes), max(measurement.seeds, 1), max(measurement.epochs, 1))
         if values.shape != expected:
             raise InvalidArgument(f"the values of {name} have shape {values.shape}, expected {expected}.")
+        _check_recorded(name, values)
         rows = values.reshape(len(codes), -1)
         flat.update({column: rows[:, index] for index, column in enumerate(measurement.columns(name))})
     flat.update({name: np.array(list(values), dtype=object) for name, values in (texts or {}).items()})
-    described = {name: asdict(measurement) for name, measurement in measurements.items()}
+    described = {name: measurement.to_json() for name, measurement in measurements.items()}
     document = {**metadata, "format": FORMAT, "measurements": described}
     document["sha256"] = content_hash(flat, document)
     arrow = pa.table({name: pa.array(values) for name, values in flat.items()})
@@ -210,6 +240,24 @@ def write_table(
     finally:
         temporary.unlink(missing_ok=True)
     return str(document["sha256"])
+
+
+def _check_recorded(name: str, values: npt.NDArray[Any]) -> None:
+    """Check that every architecture has a seed, and every seed all of its epochs or none, values [R, S, E].
+
+    Raises:
+        InvalidArgument: naming the first row where it is not so.
+    """
+    there = _recorded(values)
+    if there is None:
+        return
+    whole, some = there.all(axis=2), there.any(axis=2)
+    wrong = np.flatnonzero(~np.all(whole == some, axis=1) | ~np.any(whole, axis=1))
+    if len(wrong):
+        raise InvalidArgument(
+            f"{name}: row {wrong[0]} has no value, or a seed with only some of the epochs; a seed is whole or absent, "
+            "and every architecture needs one."
+        )
 
 
 def read_table(path: Path) -> Table:

@@ -82,10 +82,11 @@ def split_half(per_seed: npt.NDArray[np.float64]) -> dict[float, float] | None:
     contains the halves would make them correlate negatively among the chosen, however reliable they are.
 
     Args:
-        per_seed: values of every seed, shape [R, S].
+        per_seed: values of every seed, shape [R, S]; rows that lack one are left out.
     """
+    per_seed = per_seed[~np.isnan(per_seed).any(axis=1)]
     seeds = per_seed.shape[1]
-    if seeds < 3:
+    if seeds < 3 or not len(per_seed):
         return None
     found: dict[float, list[float]] = {share: [] for share in SHARES}
     for chooser in range(seeds):
@@ -101,16 +102,18 @@ def split_half(per_seed: npt.NDArray[np.float64]) -> dict[float, float] | None:
 def standard_error(table: Table, metric: str) -> float:
     """Return the standard error of a metric's mean over the seeds, near the best.
 
-    It is pooled over the best 5 % of the encodings, since that of the best one alone is itself noisy; 0 with one
-    seed.
+    It is pooled over the best 5 % of the encodings, since that of the best one alone is itself noisy; those with one
+    seed say nothing about it. 0 where all have one seed.
     """
     per_seed = table.per_seed(metric)
-    seeds = per_seed.shape[1]
-    if seeds < 2:
-        return 0.0
     sign = -1 if table.measurement(metric).direction == "maximize" else 1
     near = np.argsort(sign * table.mean(metric), kind="stable")[: max(1, round(_NEAR_THE_BEST * len(per_seed)))]
-    return float(np.sqrt(per_seed[near].var(axis=1, ddof=1).mean() / seeds))
+    values = per_seed[near]
+    seeds = (~np.isnan(values)).sum(axis=1)
+    repeated = seeds > 1
+    if not repeated.any():
+        return 0.0
+    return float(np.sqrt((np.nanvar(values[repeated], axis=1, ddof=1) / seeds[repeated]).mean()))
 
 
 def representatives(table: Table) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class RetrainedRow:
         recorded: validation accuracy after every epoch in the table.
         retrained: the same now.
         deviation: standard deviation of the table's seeds at the last epoch, pooled over the table.
+        same_images: whether the images are those of the table, None if the table does not say.
     """
 
     architecture: str
@@ -33,6 +35,7 @@ class RetrainedRow:
     recorded: tuple[float, ...]
     retrained: tuple[float, ...]
     deviation: float
+    same_images: bool | None = None
 
     @property
     def same(self) -> bool:
@@ -60,17 +63,26 @@ def _on_one_thread(trainer: Trainer, encoding: Encoding, seed: int) -> ShardRow:
         torch.set_num_threads(before)
 
 
-def retrain_rows(table: Table, count: int, rng: np.random.Generator) -> Iterator[RetrainedRow]:
+def retrain_rows(table: Table, count: int, rng: np.random.Generator, data: str | None = None) -> Iterator[RetrainedRow]:
     """Train `count` random rows again, each with a random one of the table's seeds.
+
+    Args:
+        table: a table of `nas_gym.tables.assemble`.
+        count: number of rows.
+        rng: draws rows and seeds.
+        data: path of an .npz file or image folder to read in place of the data set that the table names.
 
     Raises:
         TableError: the metadata lacks the recipe.
+        DatasetError: the data set is not on this machine.
     """
     try:
-        spec = BuildSpec.from_json(table.metadata)
+        spec = dataclasses.replace(BuildSpec.from_json(table.metadata), data=data)
+        trainer = Trainer(spec)
     except (KeyError, TypeError) as error:
         raise TableError(f"{table.path}: its metadata has no recipe to train from ({error}).") from None
-    trainer = Trainer(spec)
+    recorded = table.metadata.get("data", {}).get("fingerprint")
+    same_images = None if recorded is None else recorded == trainer.dataset.fingerprint
     images = len(trainer.dataset.valid)
     measurement = table.measurement("valid_accuracy")
     curves = table.columns["valid_accuracy"] / measurement.denominator
@@ -87,4 +99,5 @@ def retrain_rows(table: Table, count: int, rng: np.random.Generator) -> Iterator
             tuple(curves[row, seed].tolist()),
             tuple(correct / images for correct in again.valid_correct),
             deviation,
+            same_images,
         )

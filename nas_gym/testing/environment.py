@@ -114,13 +114,19 @@ def _illegal_streams(probe: EnvProbe) -> Iterator[tuple[int, list[int]]]:
 def _spaces_hold_what_is_returned(probe: EnvProbe) -> None:
     """Actions are Discrete(C); every observation is inside the observation space with its dtype and shape."""
     for seed, env, episode in _episodes(probe):
-        choices = parts(env).space.max_choices
+        choices = _choices(env)
         demand(env.action_space == gymnasium.spaces.Discrete(choices), f"Discrete({choices})", env.action_space)
         space = env.observation_space
         for seen in episode.observations:
             demand(isinstance(seen, np.ndarray), "an array", seen, seed=seed, actions=episode.actions)
             inside = seen.dtype == space.dtype and seen.shape == space.shape and space.contains(seen)
             demand(inside, f"an element of {space}", seen, seed=seed, actions=episode.actions)
+
+
+def _choices(env: gymnasium.Env[Any, Any]) -> int:
+    """Return the number of actions C: the search space's, where actions are its decisions."""
+    inner = parts(env)
+    return inner.space.max_choices if inner.actions_are_decisions else int(inner.action_space.n)
 
 
 def _masks_are_given(probe: EnvProbe) -> None:
@@ -142,7 +148,7 @@ def _masks_are_given(probe: EnvProbe) -> None:
 
 def _check_mask(info: dict[str, Any], env: gymnasium.Env[Any, Any], witness: dict[str, object]) -> None:
     mask: Any = info.get("action_mask")
-    choices = parts(env).space.max_choices
+    choices = _choices(env)
     formed = isinstance(mask, np.ndarray) and mask.dtype == np.int8 and mask.shape == (choices,)
     demand(formed and bool(np.isin(mask, (0, 1)).all()), f"int8 [{choices}] of 0 and 1", mask, **witness)
     method = env.get_wrapper_attr("action_masks")()
@@ -183,28 +189,33 @@ def _finished_masks_are_free(probe: EnvProbe) -> None:
 
 
 def _rewards_come_at_the_end(probe: EnvProbe) -> None:
-    """The reward is a finite float, and 0 before the last step."""
-    for seed, _, episode in _episodes(probe):
+    """The reward is a finite float; where an episode builds one architecture, 0 before the last step."""
+    for seed, env, episode in _episodes(probe):
         rewards = [reward for reward, _, _ in episode.outcomes]
         witness = {"seed": seed, "actions": episode.actions}
         demand(
             all(isinstance(reward, float) and math.isfinite(reward) for reward in rewards), "floats", rewards, **witness
         )
-        demand(not any(rewards[:-1]), "0 before the end", rewards, **witness)
+        early = parts(env).actions_are_decisions and any(rewards[:-1])
+        demand(not early, "0 before the end", rewards, **witness)
 
 
 def _illegal_actions_end_the_episode(probe: EnvProbe) -> None:
     """A masked action terminates with the failure reward, status invalid_action, NaN metrics and one query."""
     for seed, actions in _illegal_streams(probe):
         env = probe.make_env()
-        episode = _play(env, np.random.default_rng(seed), seed, actions)
+        _play(env, np.random.default_rng(seed), seed, actions[:-1])
+        before = parts(env).counter.queries
+        episode = _play(probe.make_env(), np.random.default_rng(seed), seed, actions)
+        env.step(actions[-1])
         witness = {"seed": seed, "actions": actions}
         failure = (parts(env).objective.failure_reward, True, False)
         demand_equal(episode.outcomes[-1], failure, f"(reward, terminated, truncated) = {failure}", **witness)
         info = episode.infos[-1]
         demand(info["status"] == Status.INVALID_ACTION.label, "invalid_action", info["status"], **witness)
         demand(all(math.isnan(value) for value in info["metrics"].values()), "NaN", info["metrics"], **witness)
-        demand(parts(env).counter.queries == 1, "one query", parts(env).counter.queries, **witness)
+        charged = parts(env).counter.queries - before
+        demand(charged == 1, "one query", charged, **witness)
 
 
 def _outside_actions_raise(probe: EnvProbe) -> None:
@@ -214,7 +225,7 @@ def _outside_actions_raise(probe: EnvProbe) -> None:
     episode = _play(env, np.random.default_rng(seed), seed)
     env.reset(seed=seed)
     before = env.get_state(), env.counter.environment_steps
-    for action in (-1, env.space.max_choices, 0.5, "0", None):
+    for action in (-1, _choices(env), 0.5, "0", None):
         demand_raises(InvalidAction, lambda a=action: env.step(a), action=action)
         after = env.get_state(), env.counter.environment_steps
         demand(after == before, "an unchanged episode and counter", after, action=action)
@@ -310,20 +321,28 @@ def _counters_are_exact(probe: EnvProbe) -> None:
     seen: set[Encoding] = set()
     steps, queries, seconds = 0, 0, 0.0
     for seed, actions in (*streams, *_illegal_streams(probe), streams[0]):
-        info = _play(env, np.random.default_rng(seed), None, actions).infos[-1]
+        episode = _play(env, np.random.default_rng(seed), seed, actions)
         steps += len(actions)
-        failed = info["status"] == Status.INVALID_ACTION.label
-        canonical = info["encoding"] if failed else space.canonical(info["encoding"])
-        if failed or canonical not in seen or not counter.repeats_are_free:
-            queries += 1
-            seconds += info["cost_seconds"]
-        if not failed:
-            seen.add(canonical)
+        for info in _queries_of(env, episode):
+            failed = info["status"] == Status.INVALID_ACTION.label
+            canonical = info["encoding"] if failed else space.canonical(info["encoding"])
+            if failed or canonical not in seen or not counter.repeats_are_free:
+                queries += 1
+                seconds += info["cost_seconds"]
+            if not failed:
+                seen.add(canonical)
         used, expected = counter.usage(), (steps, queries, len(seen))
         counts = (used.environment_steps, used.queries, used.unique_architectures)
         demand(counts == expected, f"(steps, queries, unique) = {expected}", counts, seed=seed, actions=actions)
         close = math.isclose(used.simulated_seconds, seconds)
         demand(close, f"{seconds} simulated seconds", used.simulated_seconds, seed=seed, actions=actions)
+
+
+def _queries_of(env: gymnasium.Env[Any, Any], episode: _Episode) -> list[dict[str, Any]]:
+    """Return the infos that tell of a query: the last one, or where actions are edits, every one with a value."""
+    if parts(env).actions_are_decisions:
+        return episode.infos[-1:]
+    return [info for info in episode.infos if "value" in info]
 
 
 def _budgets_are_exact(probe: EnvProbe) -> None:
@@ -333,15 +352,24 @@ def _budgets_are_exact(probe: EnvProbe) -> None:
     rng = np.random.default_rng(probe.seeds[0])
     _play(env, rng)
     counter.budget = counter.queries
-    query = parts(env).space.sample(rng)
-    while counter.repeats_are_free and not counter.first_seen([query]).all():
-        query = parts(env).space.sample(rng)
+    query = _unseen(env, rng)
     used = counter.queries
     demand_raises(BudgetExhausted, lambda: _play(env, rng, None, query), budget=used, encoding=query)
     demand(counter.queries == used, f"{used} queries", counter.queries, budget=used)
     counter.budget = None
     _play(env, rng)
     demand(counter.queries >= used, f"at least {used} queries", counter.queries)
+
+
+def _unseen(env: gymnasium.Env[Any, Any], rng: np.random.Generator) -> Encoding | None:
+    """Return actions that lead to a query which must be charged; None = any will do, where every step is one."""
+    inner = parts(env)
+    if not inner.actions_are_decisions:
+        return None
+    query = inner.space.sample(rng)
+    while inner.counter.repeats_are_free and not inner.counter.first_seen([query]).all():
+        query = inner.space.sample(rng)
+    return query
 
 
 def _specifications_round_trip(probe: EnvProbe) -> None:

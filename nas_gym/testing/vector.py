@@ -101,7 +101,7 @@ class _Pair:
 
 
 def _vector_describes_itself(probe: VectorProbe) -> None:
-    """A vector environment has the spaces and the metadata of Gymnasium's vector of single environments."""
+    """A vector environment has the spaces and metadata of a vector of single ones; it may lack render modes."""
     for pair in probe.pairs():
         for name in (
             "num_envs",
@@ -113,6 +113,8 @@ def _vector_describes_itself(probe: VectorProbe) -> None:
             mine, theirs = getattr(pair.vector, name), getattr(pair.reference, name)
             demand(mine == theirs, f"{name} = {theirs}", mine, **pair.witness)
         mine, theirs = dict(pair.vector.metadata), dict(pair.reference.metadata)
+        modes, possible = mine.pop("render_modes", []), theirs.pop("render_modes", [])
+        demand(set(modes) <= set(possible), f"some of the render modes {possible}", modes, **pair.witness)
         demand_equal(mine, theirs, "the metadata of the reference", **pair.witness)
         pair.close()
 

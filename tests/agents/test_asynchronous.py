@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from curves import Curves
 from toys import CONV, POOL, STOP, ToySpace
 
 import nas_agents
@@ -120,8 +121,8 @@ class Scripted(Proposer):
 def make_envs(
     num_envs: int = 4, space: SearchSpace = SPACE, evaluator: Evaluator | None = None, **kwargs: Any
 ) -> ConstructionVectorEnv:
-    """Return environments, by default on a synthetic landscape."""
-    evaluator = SyntheticEvaluator(space) if evaluator is None else evaluator
+    """Return environments, by default on a synthetic landscape with fidelities."""
+    evaluator = Curves(space) if evaluator is None else evaluator
     mode = kwargs.pop("autoreset_mode", "Disabled")
     return ConstructionVectorEnv(space, evaluator, Accuracy(), num_envs=num_envs, autoreset_mode=mode, **kwargs)
 

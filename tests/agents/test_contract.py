@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from curves import Curves
 from toys import ToySpace
 
 import nas_agents
 from nas_agents import Evaluated, Sink
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import UnknownName
-from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.objectives import Accuracy
 from nas_gym.search_spaces.core import SearchSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
@@ -26,6 +26,12 @@ AGENTS = [
     if (entry.extra is None or importlib.util.find_spec("torch") is not None)
     and not nas_agents.AGENTS[name].drives_itself
 ]
+
+DRAWING = ("random_search", "successive_halving", "local_search")
+"""Agents whose later architectures are no better on average, as they draw uniformly or start anew at every optimum."""
+
+REPEATING: dict[str, dict[str, Any]] = {"uct": {"repeats": True}}
+"""Settings that let an agent stay with the best, where by default it evaluates nothing twice."""
 
 
 class Log(Sink):
@@ -45,8 +51,8 @@ class Log(Sink):
 
 
 def make_envs(space: SearchSpace, num_envs: int = 8, landscape: int = 0, **kwargs: Any) -> ConstructionVectorEnv:
-    """Return environments on a synthetic landscape."""
-    evaluator = SyntheticEvaluator(space, evaluation_seed=landscape)
+    """Return environments on a synthetic landscape, which has fidelities for agents that choose them."""
+    evaluator = Curves(space, evaluation_seed=landscape)
     return ConstructionVectorEnv(space, evaluator, Accuracy(), num_envs=num_envs, autoreset_mode="Disabled", **kwargs)
 
 
@@ -88,13 +94,14 @@ def test_another_seed_is_another_search(name: str) -> None:
     assert search(name, space, 90, seed=3).encodings != search(name, space, 90, seed=4).encodings
 
 
-@pytest.mark.parametrize("name", [name for name in AGENTS if name != "random_search"])
+@pytest.mark.parametrize("name", [name for name in AGENTS if name not in DRAWING])
 def test_learning_agents_improve_on_a_landscape(name: str) -> None:
     """The last quarter of 800 queries is better than uniform sampling by far, on three landscapes."""
     space = NASBench201Space()
     gains = []
     for landscape in range(3):
-        returns = search(name, space, budget=800, seed=landscape, landscape=landscape).returns
+        settings = REPEATING.get(name, {})
+        returns = search(name, space, budget=800, seed=landscape, landscape=landscape, **settings).returns
         uniform = search("random_search", space, budget=400, seed=9, landscape=landscape).returns
         gains.append(np.mean(returns[-200:]) - np.mean(uniform))
     assert min(gains) > 0.2

@@ -20,8 +20,10 @@ from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.objectives import Accuracy
 from nas_gym.search_spaces import Encoding, SearchSpace
 from nas_gym.search_spaces.metaqnn import REDUCED, MetaQNNSpace
+from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
 toy = ToySpace()
+cells = NASBench201Space()
 
 EXPLOIT = ((0.0, 1),)
 EXPLORE = ((1.0, 1),)
@@ -54,8 +56,31 @@ def make_envs(space: SearchSpace = toy, num_envs: int = 8, landscape: int = 0) -
 
 
 def make_agent(space: SearchSpace = toy, seed: int = 0, preset: str | None = None, **config: Any) -> Any:
-    """Return a Q-learning agent over `space`."""
-    return nas_agents.make("q_learning", make_envs(space), seed, preset, **config)
+    """Return a Q-learning agent over `space` whose states are whole prefixes, which can be written down by hand."""
+    return nas_agents.make("q_learning", make_envs(space), seed, preset, **{"history": None, **config})
+
+
+@pytest.mark.parametrize(
+    ("history", "states"),
+    [(1, [(0, 0), (1, 3), (2, 5), (3, 1)]), (2, [(0, 0, 0), (1, 0, 3), (2, 3, 5), (3, 5, 1)])],
+)
+def test_where_no_state_is_published_it_is_the_position_and_the_last_decisions(
+    history: int, states: list[tuple[int, ...]]
+) -> None:
+    """Decisions plus one, 0 where there were fewer; earlier ones are forgotten."""
+    agent = make_agent(cells, history=history)
+    agent.learn(episodes([(2, 4, 0, 1, 3, 0)], [1.0], cells))
+    assert list(agent.table)[:4] == states
+
+
+def test_a_published_state_is_not_shortened() -> None:
+    """The history is for spaces without one."""
+    space = MetaQNNSpace()
+    encoding = space.sample(np.random.default_rng(0))
+    agents = [make_agent(space, history=history) for history in (1, None)]
+    for agent in agents:
+        agent.learn(episodes([encoding], [1.0], space))
+    assert list(agents[0].table) == list(agents[1].table)
 
 
 def episodes(

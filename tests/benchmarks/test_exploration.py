@@ -20,8 +20,8 @@ import nas_agents
 import nas_gym  # noqa: F401 - registers the environments
 from nas_agents.q_learning import QLearningConfig
 from nas_benchmarks import exploration
+from nas_benchmarks.expectations import expected_best_of
 from nas_benchmarks.exploration import Phase, draw, epsilons, markdown, phases, read_run
-from nas_benchmarks.metrics import random_search_expectation
 from nas_gym import cli
 from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError
 from nas_gym.search_spaces.core import Batch
@@ -350,23 +350,23 @@ def test_the_expectation_of_unequal_draws_equals_enumeration(pairs: list[tuple[i
         max(values[index] for index in sequence) * math.prod(chances[index] for index in sequence)
         for sequence in itertools.product(range(len(pairs)), repeat=queries)
     )
-    assert random_search_expectation(values, np.array([queries]), chances)[0] == pytest.approx(brute)
+    assert expected_best_of(values, np.array([queries]), chances)[0] == pytest.approx(brute)
 
 
 def test_an_improbable_best_is_found_late() -> None:
     """By hand: 1 - 0.9 ** n instead of 1 - 0.5 ** n."""
-    found = random_search_expectation(np.array([0.0, 1.0]), np.array([1, 2, 10]), np.array([0.9, 0.1]))
+    found = expected_best_of(np.array([0.0, 1.0]), np.array([1, 2, 10]), np.array([0.9, 0.1]))
     assert found == pytest.approx([0.1, 0.19, 1 - 0.9**10])
 
 
 def test_equal_probabilities_are_the_default() -> None:
     """Told or not."""
     values, queries = np.array([0.3, 0.1, 0.4, 0.1]), np.array([1, 3, 50])
-    told = random_search_expectation(values, queries, np.full(4, 0.25))
-    assert random_search_expectation(values, queries) == pytest.approx(told)
+    told = expected_best_of(values, queries, np.full(4, 0.25))
+    assert expected_best_of(values, queries) == pytest.approx(told)
 
 
 def test_what_cannot_be_drawn_does_not_count() -> None:
     """However good it is."""
-    found = random_search_expectation(np.array([0.2, 0.9, 0.4]), np.array([1, 100]), np.array([0.5, 0.0, 0.5]))
+    found = expected_best_of(np.array([0.2, 0.9, 0.4]), np.array([1, 100]), np.array([0.5, 0.0, 0.5]))
     assert found == pytest.approx([0.3, 0.4])

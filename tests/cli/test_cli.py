@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nas_gym import cli
@@ -230,3 +231,44 @@ def test_tables_build_names_the_nearest_field(nas_gym_command: Any) -> None:
     pytest.importorskip("torch")
     code, _, err = nas_gym_command("tables", "build", "--out", "x.parquet", "--recipe", "epoch=3")
     assert (code, "Did you mean 'epochs'" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(("--dataset-arg", "image_sise=8"), "Did you mean 'image_size'", id="misspelt setting"),
+        pytest.param(("--dataset-arg", "image_size=0"), "image_size must be an integer of at least 1", id="value"),
+        pytest.param(("--data", "nowhere.npz"), "there is no file or folder", id="no such file"),
+        pytest.param(("--provenance", "mine"), "--provenance describes the images of --data", id="of nothing"),
+    ],
+)
+def test_tables_build_checks_what_it_is_told_of_the_data(
+    nas_gym_command: Any, arguments: tuple[str, ...], message: str
+) -> None:
+    """Before anything is trained."""
+    pytest.importorskip("torch")
+    code, _, err = nas_gym_command("tables", "build", "--out", "x.parquet", *arguments)
+    assert (code, message in " ".join(err.split())) == (2, True)
+
+
+def test_a_table_is_built_and_verified_with_images_of_another_place(nas_gym_command: Any, tmp_path: Path) -> None:
+    """Built from one file, recognised in it, and told from another one."""
+    pytest.importorskip("torch")
+    for name in ("one", "other"):
+        arrays = {"y_train": np.arange(60) % 10, "y_test": np.arange(20) % 10}
+        rng = np.random.default_rng(len(name))
+        arrays |= {
+            f"x_{part}": rng.integers(0, 256, (n, 8, 8, 3), np.uint8) for part, n in (("train", 60), ("test", 20))
+        }
+        np.savez(tmp_path / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    out, one, other = (str(tmp_path / name) for name in ("table.parquet", "one.npz", "other.npz"))
+    build = (
+        "--space toys:FewCells --dataset cifar10 --dataset-arg train_images=40 --recipe epochs=1 --seeds 1 --workers 1"
+    )
+    skeleton = "--skeleton channels=2 --skeleton cells_per_stage=1 --skeleton reduction=pooling"
+    arguments = ("--out", out, *build.split(), *skeleton.split(), "--data", one, "--provenance", "noise")
+    assert nas_gym_command("tables", "build", *arguments)[0] == 0
+    code, text, _ = nas_gym_command("tables", "verify", out, "--retrain", "1", "--data", one)
+    assert (code, "1 of 1 retrained rows equal" in text, "other ones" in text) == (0, True, False)
+    _, text, _ = nas_gym_command("tables", "verify", out, "--retrain", "1", "--data", other)
+    assert "other ones than those of the table (noise)" in " ".join(text.split())

@@ -84,6 +84,10 @@ def test_only_parts_that_exist_are_listed() -> None:
         ("valid_share", 1.0),
         ("valid_share", 1),
         ("valid_share", float("nan")),
+        ("resampling", "nearest"),
+        ("train_images", 0),
+        ("valid_images", 2.0),
+        ("test_images", True),
     ],
 )
 def test_other_values_are_refused(field: str, value: object) -> None:
@@ -92,10 +96,19 @@ def test_other_values_are_refused(field: str, value: object) -> None:
         Source(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
-def test_a_source_is_restored_from_json() -> None:
+@pytest.mark.parametrize(
+    "fields", [{"subset": 40}, {"resampling": "area", "train_images": 9, "valid_images": 8, "test_images": 7}]
+)
+def test_a_source_is_restored_from_json(fields: dict[str, Any]) -> None:
     """Records name data sets by these fields."""
-    source = Source("cats.npz", image_size=8, subset=40, split_seed=3, valid_share=0.2)
+    source = Source("cats.npz", image_size=8, split_seed=3, valid_share=0.2, **fields)
     assert Source(**source.to_json()) == source
+
+
+def test_a_subset_and_sizes_of_parts_exclude_each_other() -> None:
+    """Both say how many images there are; the message names what was given."""
+    with pytest.raises(InvalidArgument, match="subset and train_images, test_images exclude each other, got subset=40"):
+        Source(subset=40, train_images=9, test_images=9)
 
 
 @pytest.mark.parametrize(

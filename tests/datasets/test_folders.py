@@ -262,6 +262,18 @@ def test_resizing_keeps_proportions(tmp_path: Path) -> None:
     assert read(root, 8).train.images[-1].min() > 200
 
 
+def test_images_are_averaged_by_area(tmp_path: Path) -> None:
+    """And not taken from the cache of another resampling."""
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[:, 3] = 200
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "pets" / name / "0.png")
+    bilinear, area = (read_folder(tmp_path / "pets", 4, resampling).train.images for resampling in ("bilinear", "area"))
+    assert area[0, 0, :, 0].tolist() == [0, 100, 0, 0]
+    assert bilinear[0, 0, :, 0].tolist() != [0, 100, 0, 0]
+
+
 # --- cache -----------------------------------------------------------------------------------------
 
 

@@ -173,6 +173,12 @@ def test_missing_parts_are_drawn_from_the_training_images(
             ),
             id="both, after the source's own",
         ),
+        pytest.param(
+            {"valid": part(20), "test": part(10)},
+            {"train_images": 50, "test_images": 5},
+            ("Only these images are used: 50 of train, 5 of test; drawn by split_seed 0.",),
+            id="sizes",
+        ),
     ],
 )
 def test_drawn_parts_are_noted(
@@ -293,6 +299,82 @@ def test_a_subset_has_statistics_of_its_own(loaded: Callable[..., Dataset]) -> N
     assert data.mean == (pytest.approx(data.train.images.mean()),)
 
 
+# --- sizes of parts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "fields", "expected"),
+    [
+        pytest.param({"valid": part(20)}, {"train_images": 10}, (10, 20, 30), id="training images alone"),
+        pytest.param({"valid": part(20)}, {"valid_images": 4, "test_images": 6}, (100, 4, 6), id="the other parts"),
+        pytest.param({}, {"train_images": 40, "valid_images": 8, "test_images": 30}, (40, 8, 30), id="of a drawn part"),
+        pytest.param({}, {"train_images": 50, "valid_images": 50, "valid_share": 0.5}, (50, 50, 30), id="all there is"),
+    ],
+)
+def test_parts_have_the_sizes_asked_for(
+    loaded: Callable[..., Dataset], own: dict[str, Split], fields: dict[str, Any], expected: tuple[int, ...]
+) -> None:
+    """Parts that nothing is said of stay whole."""
+    assert sizes(loaded(make(**own, test=part(30)), **fields)) == expected
+
+
+def test_parts_of_a_size_are_stratified(loaded: Callable[..., Dataset]) -> None:
+    """Classes keep their share."""
+    data = loaded(make(test=part(30)), train_images=20, valid_images=8, test_images=6)
+    assert [np.bincount(getattr(data, name).labels).tolist() for name in PARTS] == [[10, 10], [4, 4], [3, 3]]
+
+
+def test_parts_of_a_size_are_disjoint(loaded: Callable[..., Dataset]) -> None:
+    """No validation image is trained on."""
+    data = loaded(make(test=part(30)), train_images=60, valid_images=10)
+    train, valid = (set(getattr(data, name).images[:, 0, 0, 0].tolist()) for name in ("train", "valid"))
+    assert (len(train), len(valid), train & valid) == (60, 10, set())
+
+
+def by_class(split: Split) -> Split:
+    """Return a part whose classes follow each other, as in a folder."""
+    order = np.argsort(split.labels, kind="stable")
+    return Split(split.images[order], split.labels[order])
+
+
+@pytest.mark.parametrize("valid_share", [0.1, 0.37])
+def test_all_forms_of_a_data_set_give_the_same_parts(loaded: Callable[..., Dataset], valid_share: float) -> None:
+    """Mixed, as torchvision has the classes, or one after the other, as folders have them."""
+    train, test = part(100, classes=3), part(30, classes=3)
+    fields = {"train_images": 40, "valid_images": 9, "test_images": 12, "valid_share": valid_share, "split_seed": 5}
+    names = ("cat", "dog", "elk")
+    mixed = loaded(make(class_names=names, train=train, test=test), **fields)
+    folder = loaded(make(class_names=names, train=by_class(train), test=by_class(test)), **fields)
+    for name in PARTS:
+        one, other = getattr(mixed, name), getattr(folder, name)
+        np.testing.assert_array_equal(one.images, other.images, err_msg=name)
+        np.testing.assert_array_equal(one.labels, other.labels, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        pytest.param({"train_images": 91}, "has 90 images in the part train, train_images asks for 91.", id="train"),
+        pytest.param(
+            {"valid_images": 11}, "valid_images asks for 11; a larger valid_share (now 0.1) gives more.", id="valid"
+        ),
+        pytest.param({"test_images": 31}, "has 30 images in the part test, test_images asks for 31.", id="test"),
+    ],
+)
+def test_more_images_than_there_are_are_refused(
+    loaded: Callable[..., Dataset], fields: dict[str, int], message: str
+) -> None:
+    """The message has both numbers, and says where more would come from."""
+    with pytest.raises(DatasetError, match=re.escape(message)):
+        loaded(make(test=part(30)), **fields)
+
+
+def test_fewer_training_images_have_statistics_of_their_own(loaded: Callable[..., Dataset]) -> None:
+    """Of the images that networks are fitted to."""
+    data = loaded(make(mean=(1.0,), deviation=(1.0,), test=part(9)), train_images=20)
+    assert data.mean == (pytest.approx(data.train.images.mean()),)
+
+
 # --- pixels ----------------------------------------------------------------------------------------
 
 
@@ -323,6 +405,28 @@ def test_resizing_crops_from_the_centre(loaded: Callable[..., Dataset]) -> None:
     images = np.zeros((20, 2, 4, 1), np.uint8)
     images[:, :, [0, 3]] = 200
     assert loaded(make(train=Split(images, np.arange(20) % 2)), image_size=2).train.images.max() == 0
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids="{} channels".format)
+def test_images_are_averaged_by_area(loaded: Callable[..., Dataset], channels: int) -> None:
+    """A pixel is the mean of the block that it replaces; rounding, once per direction, is all that differs."""
+    pytest.importorskip("PIL")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, channels), dtype=np.uint8)
+    given = make(
+        train=Split(images, np.arange(20) % 2), valid=part(2, (8, 8, channels)), test=part(2, (8, 8, channels))
+    )
+    found = loaded(given, image_size=4, resampling="area").train.images
+    blocks = images.reshape(20, 4, 2, 4, 2, channels).mean((2, 4))
+    assert np.abs(found - blocks).max() <= 1
+
+
+def test_resampling_changes_the_fingerprint(loaded: Callable[..., Dataset]) -> None:
+    """Other pixels are another data set."""
+    pytest.importorskip("PIL")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    given = make(train=Split(images, np.arange(20) % 2))
+    area, bilinear = (loaded(given, image_size=4, resampling=name).fingerprint for name in ("area", "bilinear"))
+    assert area != bilinear
 
 
 def test_images_that_have_the_size_are_left_alone(loaded: Callable[..., Dataset]) -> None:
@@ -389,6 +493,7 @@ def test_fingerprints_do_not_depend_on_the_place(tmp_path: Path) -> None:
     [
         pytest.param({}, {"split_seed": 1}, id="split"),
         pytest.param({}, {"subset": 50}, id="subset"),
+        pytest.param({}, {"train_images": 50}, id="training images"),
         pytest.param({"class_names": ("cat", "elk")}, {}, id="class names"),
         pytest.param({"train": part(100, first=1)}, {}, id="images"),
         pytest.param({"train": Split(part(100).images, np.arange(100) // 50)}, {}, id="labels"),

@@ -224,7 +224,7 @@ class TestBadInput:
         with pytest.raises(FidelityError, match="has no fidelities"):
             make(evaluator="synthetic", fidelity=2)
 
-    @pytest.mark.parametrize("render_mode", ["human", "text"])
+    @pytest.mark.parametrize("render_mode", ["depth_array", "text"])
     def test_unsupported_render_modes_are_refused(self, make: Any, render_mode: str) -> None:
         """The message names the modes that exist."""
         with pytest.raises(InvalidArgument, match="ansi, rgb_array"):
@@ -240,7 +240,7 @@ class TestRendering:
         env.reset()
         env.step(3)
         lines = env.render().splitlines()
-        assert lines[1].split() == ["1", "=", "nor_conv_3x3(input)"]
+        assert lines[1].split() == ["1", "=", "[nor_conv_3x3(input)]"]
         assert lines[3].split() == ["output", "=", "?(input)", "+", "?(1)", "+", "?(2)"]
 
     def test_the_picture_changes_with_every_decision(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,6 +20,7 @@ from nas_gym.envs.core.observations import OBSERVATIONS
 from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.objectives import Accuracy
 from nas_gym.registry import resolve
+from nas_gym.tables.format import PACKAGED_TABLES
 from nas_gym.testing import check_nas_env
 
 TABULAR = [name for name, row in ENVIRONMENTS.items() if "table" in signature(resolve(row.entry_point)).parameters]
@@ -26,7 +29,14 @@ TABULAR = [name for name, row in ENVIRONMENTS.items() if "table" in signature(re
 every_observation = pytest.mark.parametrize("observation", list(OBSERVATIONS))
 
 
-def check_id(name: str, **kwargs: str | int) -> None:
+@pytest.fixture
+def table(request: pytest.FixtureRequest, random_table: Callable[[Any], Path]) -> str | None:
+    """Return None where the table of the test's id is packaged, else one with random values."""
+    space = gymnasium.make(request.getfixturevalue("name"), evaluator="synthetic").unwrapped.space
+    return None if space.name in PACKAGED_TABLES else str(random_table(space))
+
+
+def check_id(name: str, **kwargs: str | int | None) -> None:
     """Check the single and the vector form of a registered environment."""
 
     def make_vec_env(num_envs: int, mode: AutoresetMode) -> VectorEnv[Any, Any, Any]:
@@ -35,6 +45,10 @@ def check_id(name: str, **kwargs: str | int) -> None:
         )
 
     check_nas_env(lambda: gymnasium.make(name, **kwargs), make_vec_env, np.random.default_rng(0), episodes=2)
+
+
+SHORT = {"NAS-Cell-Improve-v0": {"horizon": 3}}
+"""Arguments that keep long episodes short: the kit plays them once from every step on."""
 
 
 @every_observation
@@ -47,16 +61,18 @@ def test_every_id_keeps_the_contract_without_data(name: str, observation: str) -
 @pytest.mark.parametrize("repeat_query", REPEAT_QUERIES)
 @pytest.mark.parametrize("noise", ["mean", "sample"])
 @pytest.mark.parametrize("name", TABULAR)
-def test_every_tabular_id_keeps_the_contract_on_its_table(name: str, noise: str, repeat_query: str) -> None:
+def test_every_tabular_id_keeps_the_contract_on_its_table(
+    name: str, noise: str, repeat_query: str, table: str | None
+) -> None:
     """Every id keeps the contract on its table, with and without noise, whatever a repeated query gives and costs."""
-    check_id(name, noise=noise, repeat_query=repeat_query)
+    check_id(name, noise=noise, repeat_query=repeat_query, table=table)
 
 
 @pytest.mark.parametrize("fidelity", [1, 3])
 @pytest.mark.parametrize("name", TABULAR)
-def test_every_tabular_id_keeps_the_contract_at_a_fidelity(name: str, fidelity: int) -> None:
+def test_every_tabular_id_keeps_the_contract_at_a_fidelity(name: str, fidelity: int, table: str | None) -> None:
     """Every id keeps the contract when its default fidelity is below the highest."""
-    check_id(name, fidelity=fidelity)
+    check_id(name, fidelity=fidelity, table=table)
 
 
 @every_observation

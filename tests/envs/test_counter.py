@@ -165,6 +165,16 @@ class TestBudget:
         with pytest.raises(BudgetExhausted):
             counter.admit(Batch.of(counter.space, [fresh] * 3), none_invalid(3))
 
+    @every_space
+    def test_a_repeat_at_another_fidelity_is_not_free(self, space: SearchSpace) -> None:
+        """A longer training is another query of the same architecture; the highest fidelity is the default."""
+        counter = Counter(space, repeat_query="cache+free", highest_fidelity=6)
+        batch = Batch.of(space, first_encodings(space, 3))
+        for fidelity in (2, 4, 2, 6, None):
+            fidelities = None if fidelity is None else np.full(3, fidelity)
+            counter.record(batch, none_invalid(3), np.ones(3), fidelities)
+        assert (counter.queries, counter.unique_architectures) == (9, 3)
+
     def test_free_repeats_pass_an_exhausted_budget(self) -> None:
         """In the mode "cache+free" known architectures go on, a new one does not."""
         counter = Counter(ToySpace(), budget=1, repeat_query="cache+free")

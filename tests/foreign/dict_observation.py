@@ -150,7 +150,9 @@ def learn(
 
 def train(args: Args, envs: Any) -> list[float]:
     """Train a network; return the returns of the finished episodes in their order."""
-    envs = VectorDictObservation(VectorFlatOneHot(envs), observation_key="observations", mask_key="action_mask")
+    flat = isinstance(envs.single_observation_space, gymnasium.spaces.Box)
+    envs = envs if flat else VectorFlatOneHot(envs)
+    envs = VectorDictObservation(envs, observation_key="observations", mask_key="action_mask")
     generator = torch.Generator().manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     network = QNetwork(envs.single_observation_space, generator)  # type: ignore[arg-type]

@@ -312,6 +312,30 @@ def test_the_confusion_is_counted_whatever_the_batch_size(batch_size: int) -> No
     np.testing.assert_array_equal(confusion(nn.Identity(), Given(torch.eye(10), labels), 10, batch_size), expected)
 
 
+@pytest.mark.parametrize(
+    ("side", "batches"),
+    [
+        pytest.param(4, [1024, 76], id="small images"),
+        pytest.param(8, [1024, 76], id="as many as in a batch of 1024"),
+        pytest.param(16, [256, 256, 256, 256, 76], id="larger ones"),
+        pytest.param(300, [1, 1], id="one image at least"),
+    ],
+)
+def test_large_images_are_scored_in_small_batches(side: int, batches: list[int]) -> None:
+    """What the processor's cache holds is faster than what it does not."""
+    count = sum(batches)
+    data = Given(torch.zeros(count, 1, side, side), torch.zeros(count, dtype=torch.int64))
+    asked: list[int] = []
+
+    class Network(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            asked.append(len(images))
+            return torch.zeros(len(images), 2)
+
+    confusion(Network(), data, 2)
+    assert asked == batches
+
+
 def test_counting_uses_the_evaluation_mode() -> None:
     """Dropout does not disturb the count."""
     data = Given(torch.eye(10), torch.arange(10))

@@ -21,7 +21,8 @@ from toys import FEW_CELLS, FewCells, ToySpace, die
 
 from nas_gym import networks
 from nas_gym.datasets import Source
-from nas_gym.errors import BuildInterrupted, InvalidArgument, TableError
+from nas_gym.datasets.catalogue import FACTS
+from nas_gym.errors import BuildInterrupted, DatasetError, InvalidArgument, TableError
 from nas_gym.evaluators.child import ChildResult, ChildTask, TrainingJob, make_child_worker
 from nas_gym.evaluators.core import Status
 from nas_gym.evaluators.store import EvaluationStore
@@ -47,6 +48,7 @@ from nas_gym.tables.build import (
     training_seed,
 )
 from nas_gym.tables.format import Table, read_table
+from nas_gym.tables.verify import retrain_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 """Compute with one thread, as workers do."""
@@ -473,6 +475,84 @@ def test_a_seed_that_was_not_begun_is_empty(tmp_path: Path) -> None:
 def test_a_spec_survives_the_way_through_json() -> None:
     """The metadata of a table is enough to train its rows again."""
     assert BuildSpec.from_json(json.loads(json.dumps(SPEC.to_json()))) == SPEC
+
+
+@pytest.mark.parametrize("spec", build.PACKAGED.values(), ids=build.PACKAGED.keys())
+def test_packaged_specs_can_be_built(spec: BuildSpec) -> None:
+    """Every packaged table comes from a spec that JSON keeps whole and whose smallest parts fit together."""
+    assert BuildSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    spec.source.check()
+    facts = FACTS[spec.dataset]
+    side = spec.source.image_size or facts.side
+    encoding = next(iter(spec.search_space.enumerate()))
+    model = networks.build(spec.search_space, encoding, (facts.channels, side, side), facts.classes, **spec.sizes)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+# --- images of another place -----------------------------------------------------------------------
+
+
+PLACED = dataclasses.replace(
+    SPEC, dataset="cifar10", dataset_settings={"image_size": 8, "resampling": "area", "train_images": 50}
+)
+"""A table of a data set that is not on this machine."""
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Table]:
+    """Return a spec that reads its images from a file, and the table of it."""
+    folder = tmp_path_factory.mktemp("placed")
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, count in (("train", 80), ("test", 20)):
+        arrays[f"x_{name}"] = rng.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        arrays[f"y_{name}"] = np.arange(count) % 10
+    np.savez(folder / "images.npz", **arrays)
+    spec = dataclasses.replace(PLACED, data=str(folder / "images.npz"))
+    with training_here():
+        train_shards(spec, folder / "work", [0], workers=1)
+    assemble(spec, folder / "work", folder / "table.parquet", 1, provenance="noise")
+    return spec, read_table(folder / "table.parquet")
+
+
+def test_a_table_does_not_record_where_its_images_lay(placed: tuple[BuildSpec, Table]) -> None:
+    """It names the data set, its settings and what was special about the images."""
+    spec, found = placed
+    assert str(spec.data) not in json.dumps(dict(found.metadata))
+    assert (found.metadata["dataset"], found.metadata["dataset_settings"]) == ("cifar10", PLACED.dataset_settings)
+    assert found.metadata["data"]["fingerprint"] == spec.source.load().fingerprint
+    assert found.metadata["data"]["provenance"] == "noise"
+
+
+def test_sizes_of_parts_are_those_of_the_table(placed: tuple[BuildSpec, Table]) -> None:
+    """Accuracies are counts of these images."""
+    assert placed[1].metadata["splits"] == {"train": 50, "valid": 8, "test": 20}
+    assert placed[1].measurement("valid_accuracy").denominator == 8
+
+
+def test_rows_are_trained_again_from_images_of_another_place(placed: tuple[BuildSpec, Table]) -> None:
+    """The images are recognised as those of the table."""
+    (row,) = retrain_rows(placed[1], 1, np.random.default_rng(0), placed[0].data)
+    assert (row.same, row.same_images) == (True, True)
+
+
+def test_other_images_are_told_from_those_of_the_table(placed: tuple[BuildSpec, Table], tmp_path: Path) -> None:
+    """One pixel is enough."""
+    with np.load(str(placed[0].data)) as arrays:
+        changed = dict(arrays)
+    changed["x_test"][0, 0, 0, 0] ^= 128
+    np.savez(tmp_path / "changed.npz", **changed)
+    (row,) = retrain_rows(placed[1], 1, np.random.default_rng(0), str(tmp_path / "changed.npz"))
+    assert row.same_images is False
+
+
+def test_missing_images_are_asked_for(
+    placed: tuple[BuildSpec, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says how to get them."""
+    monkeypatch.setenv("NAS_GYM_DATA", str(tmp_path))
+    with pytest.raises(DatasetError, match=r"'cifar10' is missing: .*nas-gym datasets download cifar10"):
+        list(retrain_rows(placed[1], 1, np.random.default_rng(0)))
 
 
 # --- classes and costs -----------------------------------------------------------------------------

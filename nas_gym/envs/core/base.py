@@ -6,7 +6,8 @@ Dimension letters: N sub-environments, L = `space.max_length`, C = `space.max_ch
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -17,17 +18,55 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from nas_gym.envs.core.counter import Counter
-from nas_gym.envs.core.observations import OBSERVATIONS, Observation
+from nas_gym.envs.core.observations import OBSERVATIONS
 from nas_gym.errors import BudgetExhausted, InvalidAction, InvalidArgument
 from nas_gym.evaluators.core import LABELS, STATUS_LABELS, Evaluations, Evaluator, Queries, Status
 from nas_gym.evaluators.decorators import Cached
 from nas_gym.objectives import Objective
-from nas_gym.rendering import render_rgb, render_text
+from nas_gym.rendering import Window, render_rgb, render_text
 from nas_gym.search_spaces.core import Batch, Encoding, SearchSpace
 
-RENDER_MODES = ("ansi", "rgb_array")
+VECTOR_RENDER_MODES = ("ansi", "rgb_array")
+RENDER_MODES = (*VECTOR_RENDER_MODES, "human")
+
+_LENGTH_SAMPLES = 200
 
 Info = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Queries that were charged and answered, in this order; N of them.
+
+    Attributes:
+        encodings: the architectures; of an episode that a masked action ended, what it had built.
+        status: labels, object [N].
+        rewards: values of the objective, float64 [N].
+        metrics: search-time metrics by name, float64 [N].
+        cost_seconds: float64 [N].
+        messages: why queries failed, by row.
+    """
+
+    encodings: npt.NDArray[np.object_]
+    status: npt.NDArray[np.object_]
+    rewards: npt.NDArray[np.float64]
+    metrics: Mapping[str, npt.NDArray[np.float64]]
+    cost_seconds: npt.NDArray[np.float64]
+    messages: Mapping[int, str]
+
+    @classmethod
+    def one(cls, encoding: Encoding, reward: float, info: Info) -> Answered:
+        """Return a single query from its final info."""
+        encodings = np.empty(1, dtype=object)
+        encodings[0] = encoding
+        return cls(
+            encodings,
+            np.array([info["status"]], dtype=object),
+            np.array([reward]),
+            {name: np.array([value]) for name, value in info["metrics"].items()},
+            np.array([info["cost_seconds"]]),
+            {0: info["message"]} if "message" in info else {},
+        )
 
 
 class Problem:
@@ -40,7 +79,8 @@ class Problem:
         observation: what is seen.
         counter: what it cost so far.
         fidelity: fidelity of an episode that asks for none, None = the evaluator's default.
-        render_mode: None, "ansi" or "rgb_array".
+        listeners: told of every query as soon as it was charged and answered, below any training loop.
+        render_mode: None, "ansi", "rgb_array" or, in single environments, "human".
     """
 
     def __init__(
@@ -64,18 +104,40 @@ class Problem:
         if evaluator.space != space:
             raise InvalidArgument(f"the evaluator is for the space {evaluator.space.name!r}, not for {space.name!r}.")
         if render_mode is not None and render_mode not in RENDER_MODES:
-            raise InvalidArgument(f"render_mode must be None or one of {', '.join(RENDER_MODES)}, got {render_mode!r}.")
+            raise InvalidArgument(
+                f"render_mode must be None or one of {', '.join(RENDER_MODES)} (single environments only), "
+                f"got {render_mode!r}."
+            )
         objective.check(evaluator)
         self.space = space
-        self.counter = Counter(space, repeat_query=repeat_query)
-        cached = repeat_query.startswith("cache") and not evaluator.deterministic
-        self.evaluator = Cached(evaluator) if cached else evaluator
+        highest = None if evaluator.fidelities is None else evaluator.fidelities[1]
+        self.counter = Counter(space, repeat_query=repeat_query, highest_fidelity=highest)
+        self.evaluator = self.answering(evaluator, repeat_query)
         self.objective = objective
-        self.observation: Observation = OBSERVATIONS[observation](space)
+        self.observation: Any = self._view(observation)
         self.fidelity = None if fidelity is None else evaluator.check_fidelity(fidelity)
+        self.listeners: list[Callable[[Answered], None]] = []
         self.render_mode = render_mode
-        self.action_space = spaces.Discrete(space.max_choices)
+        self.action_space = self._actions()
         self.observation_space = self.observation.observation_space()
+
+    @staticmethod
+    def answering(evaluator: Evaluator, repeat_query: str) -> Evaluator:
+        """Return an evaluator that answers repeated queries as `repeat_query` says."""
+        cached = repeat_query.startswith("cache") and not evaluator.deterministic
+        return Cached(evaluator) if cached else evaluator
+
+    def _view(self, observation: str) -> Any:  # noqa: ANN401 - what is seen depends on what an episode is
+        """Return the view of this name.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        return OBSERVATIONS[observation](self.space)
+
+    def _actions(self) -> spaces.Discrete:
+        """Return the action space."""
+        return spaces.Discrete(self.space.max_choices)
 
     def episode_fidelity(self, options: dict[str, Any] | None) -> int | None:
         """Return the fidelity that the options of a reset ask for, or the default.
@@ -93,6 +155,14 @@ class Problem:
                 )
         return self.evaluator.check_fidelity(options["fidelity"])
 
+    @property
+    def fidelities(self) -> tuple[int, int] | None:
+        """Lowest fidelity and that of an episode which asks for none; None where there is no such notion."""
+        if self.evaluator.fidelities is None:
+            return None
+        lowest, highest = self.evaluator.fidelities
+        return lowest, highest if self.fidelity is None else self.fidelity
+
     def checked_action(self, action: Any) -> int:  # noqa: ANN401 - whatever the caller passes
         """Return an action as a Python int.
 
@@ -103,15 +173,28 @@ class Problem:
             choice = operator.index(action)
         except TypeError:
             choice = -1
-        if not 0 <= choice < self.space.max_choices:
-            raise InvalidAction(f"actions are integers from 0 to {self.space.max_choices - 1}, got {action!r}.")
+        if not 0 <= choice < self.action_space.n:
+            raise InvalidAction(f"actions are integers from 0 to {self.action_space.n - 1}, got {action!r}.")
         return choice
 
-    def render(self, prefix: Encoding) -> str | npt.NDArray[np.uint8] | None:
-        """Draw an unfinished or finished architecture in the render mode."""
-        if self.render_mode == "ansi":
-            return render_text(self.space, prefix)
-        return render_rgb(self.space, prefix) if self.render_mode == "rgb_array" else None
+    def render(
+        self, prefix: Encoding, *, highlight: Collection[int] | None = None, invalid: bool = False, caption: str = ""
+    ) -> str | npt.NDArray[np.uint8] | None:
+        """Draw an unfinished or finished architecture: as text, as the picture that "human" shows too, or not at all.
+
+        Args:
+            prefix: the decisions taken.
+            highlight: indices of the decisions to highlight; None = the last one taken.
+            invalid: whether an invalid action ended the episode.
+            caption: further words of the status line.
+
+        Raises:
+            MissingExtra: a picture is wanted, and pygame is not installed.
+        """
+        if self.render_mode is None:
+            return None
+        draw = render_text if self.render_mode == "ansi" else render_rgb
+        return draw(self.space, prefix, highlight=highlight, invalid=invalid, caption=caption)
 
 
 class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
@@ -123,6 +206,9 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         objective: metrics to reward.
         counter: steps, queries, unique architectures, seconds.
     """
+
+    actions_are_decisions: bool = True
+    """Whether an episode answers the decisions of the search space, so that an encoding can be played as actions."""
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}  # noqa: RUF012 - Gymnasium reads it from the class
 
@@ -136,10 +222,46 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         self.render_mode = problem.render_mode
         self.action_space = problem.action_space
         self.observation_space = problem.observation_space
-        self._free_mask = np.ones(self.space.max_choices, np.int8)
+        self._free_mask = np.ones(int(self.action_space.n), np.int8)
+        self._window = Window(f"nas-gym: {self.space.name}") if self.render_mode == "human" else None
+        if self._window is not None:
+            # Put around the methods of this object alone: without a window, a step does not even ask for one.
+            self.step, self.reset = self._step_shown, self._reset_shown
+
+    def _step_shown(self, action: Any) -> tuple[npt.NDArray[Any], Any, bool, bool, Info]:  # noqa: ANN401 - as `step`
+        outcome = type(self).step(self, action)
+        self._show()
+        return outcome
+
+    def _reset_shown(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[Any], Info]:
+        outcome = type(self).reset(self, seed=seed, options=options)
+        self._show()
+        return outcome
+
+    def _show(self) -> None:
+        """Show the architecture in the window, unless it was closed."""
+        if self._window is not None and not self._window.is_closed:
+            picture = self._draw()
+            if isinstance(picture, np.ndarray):
+                self._window.show(picture, self.metadata["render_fps"])
+
+    def _draw(self) -> str | npt.NDArray[np.uint8] | None:
+        """Return what there is to see now, by `Problem.render`; every mechanic says what to highlight."""
+        raise NotImplementedError
+
+    def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
+        """Return the architecture as text or as a picture; None without a render mode and with "human".
+
+        "human" shows every reset and step in a window by itself. Once the user closes it, the episodes go on unseen.
+        """
+        return None if self.render_mode == "human" else self._draw()
 
     def close(self) -> None:
-        """Release what the evaluator holds: worker processes, files."""
+        """Release what the evaluator holds, worker processes and files, and close the window."""
+        if self._window is not None:
+            self._window.close()
         self.evaluator.close()
         super().close()
 
@@ -149,9 +271,9 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         Raises:
             BudgetExhausted: the counter has a budget and it is used up.
         """
-        self.counter.admit_one(encoding)
+        self.counter.admit_one(encoding, fidelity=fidelity)
         evaluation = self.evaluator.evaluate_one(encoding, fidelity)
-        self.counter.record_one(encoding, evaluation.cost_seconds)
+        self.counter.record_one(encoding, evaluation.cost_seconds, fidelity=fidelity)
         info: Info = {
             "action_mask": self._free_mask.copy(),
             "encoding": encoding,
@@ -161,7 +283,10 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
         }
         if evaluation.message:
             info["message"] = evaluation.message
-        return self.objective.one(evaluation), info
+        reward = self.objective.one(evaluation)
+        for listener in self.problem.listeners:
+            listener(Answered.one(encoding, reward, info))
+        return reward, info
 
     def _finish_invalid(self, prefix: Encoding, fidelity: int | None) -> tuple[float, Info]:
         """Charge an episode that ended with an illegal action; return the failure reward and the final info.
@@ -179,11 +304,16 @@ class NASEnv(gymnasium.Env[npt.NDArray[Any], np.int64]):
             "metrics": dict.fromkeys(self.evaluator.search_metrics, float("nan")),
             "cost_seconds": cost,
         }
+        for listener in self.problem.listeners:
+            listener(Answered.one(prefix, self.objective.failure_reward, info))
         return self.objective.failure_reward, info
 
 
 class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[Any]]):
     """Base of the vector environments; attributes as `NASEnv`."""
+
+    actions_are_decisions: bool = True
+    """Whether an episode answers the decisions of the search space, so that an encoding can be played as actions."""
 
     def __init__(self, problem: Problem, num_envs: int, autoreset_mode: str | AutoresetMode) -> None:
         """Adopt the parts of a problem.
@@ -194,7 +324,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             autoreset_mode: "NextStep", "SameStep" or "Disabled", or Gymnasium's enumeration.
 
         Raises:
-            InvalidArgument: fewer than one sub-environment, or an unknown mode.
+            InvalidArgument: fewer than one sub-environment, or an unknown mode, or a window is wanted.
         """
         if num_envs < 1:
             raise InvalidArgument(f"num_envs must be at least 1, got {num_envs}.")
@@ -203,6 +333,11 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         except ValueError:
             modes = ", ".join(repr(mode.value) for mode in AutoresetMode)
             raise InvalidArgument(f"autoreset_mode must be one of {modes}, got {autoreset_mode!r}.") from None
+        if problem.render_mode is not None and problem.render_mode not in VECTOR_RENDER_MODES:
+            raise InvalidArgument(
+                f"render_mode={problem.render_mode!r} is for single environments; many have no window. "
+                f"For a vector environment it must be None or one of {', '.join(VECTOR_RENDER_MODES)}."
+            )
         self.problem = problem
         self.space = problem.space
         self.evaluator = problem.evaluator
@@ -211,7 +346,7 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         self.num_envs = num_envs
         self.render_mode = problem.render_mode
         self.metadata = {
-            "render_modes": list(RENDER_MODES),
+            "render_modes": list(VECTOR_RENDER_MODES),
             "render_fps": 2,
             "autoreset_mode": self.autoreset_mode,
         }
@@ -220,9 +355,24 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks that episodes are drawn from; usually there is one."""
+        return (self.problem.space.name,)
+
+    @property
+    def fidelities(self) -> tuple[int, int] | None:
+        """Lowest fidelity and that of an episode which asks for none; None where there is no such notion."""
+        return self.problem.fidelities
+
     def close_extras(self, **_: Any) -> None:  # noqa: ANN401 - Gymnasium's signature
         """Release what the evaluator holds: worker processes, files."""
         self.evaluator.close()
+
+    def expected_steps(self, queries: int, rng: np.random.Generator) -> float:
+        """Return about how many steps so many queries take: those of uniform architectures of mean length."""
+        lengths = [len(self.space.sample(rng)) for _ in range(_LENGTH_SAMPLES)]
+        return queries * float(np.mean(lengths))
 
     def wrap_evaluator(self, wrap: Callable[[Evaluator], Evaluator]) -> None:
         """Put a decorator around the evaluator, for all episodes that end from now on."""
@@ -241,9 +391,10 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             )
         choices = array.astype(np.int64, copy=False)
         # Negative numbers are huge as unsigned ones: one comparison instead of two passes.
-        if (choices.view(np.uint64) >= self.space.max_choices).any():
-            bad = array[(array < 0) | (array >= self.space.max_choices)][0]
-            raise InvalidAction(f"actions are integers from 0 to {self.space.max_choices - 1}, got {bad}.")
+        count = int(self.problem.action_space.n)
+        if (choices.view(np.uint64) >= count).any():
+            bad = array[(array < 0) | (array >= count)][0]
+            raise InvalidAction(f"actions are integers from 0 to {count - 1}, got {bad}.")
         return choices
 
     def _finish(
@@ -251,22 +402,33 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         batch: Batch,
         invalid: npt.NDArray[np.bool_],
         fidelities: npt.NDArray[np.int64] | None,
+        tasks: npt.NDArray[np.int64] | None = None,
     ) -> tuple[npt.NDArray[np.float64], Info]:
         """Evaluate finished episodes in one batch; return rewards and the columns of the final info.
+
+        Args:
+            batch: what was built, N rows.
+            invalid: which of them a masked action ended, bool [N].
+            fidelities: int64 [N], None = the default for all.
+            tasks: which evaluator each is for, where there are several, int64 [N].
 
         Raises:
             BudgetExhausted: not all fit into the counter's budget; those that do were evaluated and counted.
         """
-        admitted = self.counter.admit(batch, invalid)
+        admitted = self.counter.admit(batch, invalid, fidelities)
         cut = admitted < len(batch)
         if cut:
             first = slice(admitted)
             batch, invalid = batch.select(first), invalid[first]
             fidelities = None if fidelities is None else fidelities[first]
+            tasks = None if tasks is None else tasks[first]
         queries = Queries(batch, fidelities)
-        evaluations = self._evaluate_valid(queries, invalid) if invalid.any() else self.evaluator.evaluate(queries)
+        if invalid.any():
+            evaluations = self._evaluate_valid(queries, invalid, tasks)
+        else:
+            evaluations = self._evaluate(queries, tasks)
         rewards = self.objective(evaluations)
-        self.counter.record(batch, invalid, evaluations.cost_seconds)
+        self.counter.record(batch, invalid, evaluations.cost_seconds, fidelities)
         columns: Info = {
             "encoding": self.space.encodings(batch),
             "status": _labels(evaluations.status),
@@ -275,22 +437,42 @@ class NASVectorEnv(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         }
         if evaluations.messages:
             columns["message"] = dict(evaluations.messages)
+        for listener in self.problem.listeners:
+            listener(
+                Answered(
+                    columns["encoding"],
+                    columns["status"],
+                    rewards,
+                    columns["metrics"],
+                    evaluations.cost_seconds,
+                    evaluations.messages,
+                )
+            )
         if cut:
             raise BudgetExhausted(f"the budget of {self.counter.budget} queries is used up.", rewards.tolist(), columns)
         return rewards, columns
 
-    def _evaluate_valid(self, queries: Queries, invalid: npt.NDArray[np.bool_]) -> Evaluations:
+    def _evaluate(self, queries: Queries, tasks: npt.NDArray[np.int64] | None) -> Evaluations:
+        """Answer queries; an environment of several tasks asks the evaluator of each row's."""
+        return self.evaluator.evaluate(queries)
+
+    def _mean_costs(self, queries: Queries, tasks: npt.NDArray[np.int64] | None) -> npt.NDArray[np.float64]:
+        """Return what failed queries are charged, in simulated seconds, float64 [N]."""
+        if queries.fidelities is None:
+            return np.full(len(queries), self.evaluator.mean_cost())
+        return np.array([self.evaluator.mean_cost(fidelity) for fidelity in queries.fidelities.tolist()])
+
+    def _evaluate_valid(
+        self, queries: Queries, invalid: npt.NDArray[np.bool_], tasks: npt.NDArray[np.int64] | None
+    ) -> Evaluations:
         """Evaluate the rows without an illegal action and put the others in between."""
         valid = np.flatnonzero(~invalid)
         status = np.full(len(queries), Status.INVALID_ACTION, np.int8)
         metrics = {name: np.full(len(queries), np.nan) for name in self.evaluator.search_metrics}
-        if queries.fidelities is None:
-            cost = np.full(len(queries), self.evaluator.mean_cost())
-        else:
-            cost = np.array([self.evaluator.mean_cost(fidelity) for fidelity in queries.fidelities.tolist()])
+        cost = self._mean_costs(queries, tasks)
         messages = {}
         if len(valid):
-            found = self.evaluator.evaluate(queries.select(valid))
+            found = self._evaluate(queries.select(valid), None if tasks is None else tasks[valid])
             status[valid] = found.status
             cost[valid] = found.cost_seconds
             for name, column in found.metrics.items():

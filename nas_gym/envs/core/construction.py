@@ -46,6 +46,7 @@ class ConstructionEnv(NASEnv):
         self._prefix: Encoding = ()
         self._junction = space.junction(())
         self._over = True
+        self._invalid = False
         self._fidelity = self.problem.fidelity
 
     def step(self, action: Any) -> tuple[npt.NDArray[Any], float, bool, bool, Info]:  # noqa: ANN401 - any integer type
@@ -77,7 +78,7 @@ class ConstructionEnv(NASEnv):
 
     def _end_invalid(self) -> tuple[npt.NDArray[Any], float, bool, bool, Info]:
         self.counter.environment_steps += 1
-        self._over = True
+        self._over = self._invalid = True
         reward, info = self._finish_invalid(self._prefix, self._fidelity)
         return self._tracker.resume(self._prefix), reward, True, False, info
 
@@ -104,6 +105,7 @@ class ConstructionEnv(NASEnv):
         self._prefix = prefix
         self._junction = self.space.junction(prefix)
         self._over = over
+        self._invalid = over and not self._junction.complete
         return self._tracker.resume(prefix)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -119,9 +121,8 @@ class ConstructionEnv(NASEnv):
         self._resume(state.prefix, state.over)
         self._fidelity = state.fidelity
 
-    def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
-        """Return text or an image of the architecture so far, or None without a render mode."""
-        return self.problem.render(self._prefix)
+    def _draw(self) -> str | npt.NDArray[np.uint8] | None:
+        return self.problem.render(self._prefix, invalid=self._invalid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._prefixes = np.zeros((num_envs, space.max_length), np.int64)
         self._lengths = np.zeros(num_envs, np.int64)
         self._over = np.ones(num_envs, np.bool_)
+        self._invalid = np.zeros(num_envs, np.bool_)
         self._fidelities = np.full(num_envs, -1, np.int64)
         self._masks = space.masks(self._prefixes, self._lengths)
         self._tracker = self.problem.observation.track_batch(num_envs)
@@ -237,6 +239,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._prefixes[chosen] = 0
         self._lengths[chosen] = 0
         self._over[chosen] = False
+        self._invalid[chosen] = False
         self._fidelities[chosen] = -1 if fidelity is None else fidelity
         self._tracker.begin(chosen)
         self._common_length = 0 if isinstance(chosen, slice) else None
@@ -306,6 +309,7 @@ class ConstructionVectorEnv(NASVectorEnv):
             legal = np.ones(self.num_envs, np.bool_)
         active = np.ones(self.num_envs, np.bool_) if was_over is None else ~was_over
         invalid = active & ~legal
+        self._invalid |= invalid
         moving = np.flatnonzero(active & legal)
         self._common_length = None
         self._append(self._first_decision[moving] + self._lengths[moving], choices[moving])
@@ -474,7 +478,8 @@ class ConstructionVectorEnv(NASVectorEnv):
         if finished:
             for row, evaluation in finished:
                 invalid = evaluation.status is Status.INVALID_ACTION
-                self.counter.record_one(self._encoding(row), evaluation.cost_seconds, invalid)
+                fidelity = int(self._fidelities[row]) if self._fidelities[row] >= 0 else None
+                self.counter.record_one(self._encoding(row), evaluation.cost_seconds, invalid, fidelity)
                 rewards[row] = self.objective.one(evaluation)
             info = self._collected_info(finished)
         info["action_mask"] = self._masks.view(np.int8).copy()
@@ -529,6 +534,7 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._prefixes = state.prefixes.copy()
         self._lengths = state.lengths.copy()
         self._over = state.over.copy()
+        self._invalid = self._over & ~self.space.complete(self._prefixes, self._lengths)
         self._fidelities = state.fidelities.copy()
         self._refresh_masks()
         self._tracker.resume(self._prefixes, self._lengths)
@@ -536,7 +542,10 @@ class ConstructionVectorEnv(NASVectorEnv):
         self._begun = True
 
     def render(self) -> Any:  # noqa: ANN401 - depends on the render mode
-        """Return a tuple with the picture of every sub-environment, or None without a render mode."""
-        if self.render_mode is None:
-            return None
-        return tuple(self.problem.render(prefix) for prefix in self.space.rows(self._prefixes, self._lengths))
+        """Return a tuple with the text or picture of every sub-environment, of Nones without a render mode."""
+        return tuple(
+            self.problem.render(prefix, invalid=invalid)
+            for prefix, invalid in zip(
+                self.space.rows(self._prefixes, self._lengths), self._invalid.tolist(), strict=True
+            )
+        )

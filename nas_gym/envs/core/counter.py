@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,16 @@ class Usage:
     unique_architectures: int
     simulated_seconds: float
     real_seconds: float
+
+
+Fidelities = npt.NDArray[np.int64] | None
+"""Fidelity of every row of a batch, -1 = the default; None = the default of all."""
+
+_DEFAULT = -1
+
+
+def _column(fidelity: int | None) -> Fidelities:
+    return None if fidelity is None else np.array([fidelity], np.int64)
 
 
 class _SparseSet:
@@ -84,13 +94,20 @@ class Counter:
     crosses it only the first rows are admitted.
     """
 
-    def __init__(self, space: SearchSpace, budget: int | None = None, repeat_query: str = "cache+charge") -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: int | None = None,
+        repeat_query: str = "cache+charge",
+        highest_fidelity: int | None = None,
+    ) -> None:
         """Start at zero.
 
         Args:
             space: the search space, which knows what is isomorphic.
             budget: largest number of charged queries; None = unlimited.
             repeat_query: one of `REPEAT_QUERIES`.
+            highest_fidelity: of the evaluator, which is the fidelity of queries that name none.
 
         Raises:
             InvalidArgument: unknown `repeat_query`, or a budget below 1.
@@ -99,6 +116,7 @@ class Counter:
             raise InvalidArgument(f"repeat_query must be one of {', '.join(REPEAT_QUERIES)}, got {repeat_query!r}.")
         self.space = space
         self.repeat_query = repeat_query
+        self.highest_fidelity = highest_fidelity
         self.repeats_are_free = repeat_query == "cache+free"
         self.budget = budget
         self.reset()
@@ -119,21 +137,37 @@ class Counter:
         self.environment_steps = 0
         self.queries = 0
         self.simulated_seconds = 0.0
-        self._seen = _DenseSet(self.space) if self.space.dense else _SparseSet(self.space)
+        self._seen = self._nothing()
+        self._paid: dict[int, _SparseSet] = {}
         self._pending: list[Encoding] = []
         self._started = time.perf_counter()
+
+    def _by_fidelity(
+        self, rows: npt.NDArray[np.bool_], fidelities: Fidelities
+    ) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Iterate over the fidelities of some rows, with the rows of each."""
+        if fidelities is None:
+            yield _DEFAULT, np.flatnonzero(rows)
+            return
+        named = np.where(fidelities == self.highest_fidelity, _DEFAULT, fidelities)
+        for fidelity in np.unique(named[rows]).tolist():
+            yield fidelity, np.flatnonzero(rows & (named == fidelity))
+
+    def _nothing(self) -> _SparseSet:
+        return _DenseSet(self.space) if self.space.dense else _SparseSet(self.space)
 
     @property
     def remaining(self) -> int | None:
         """Queries left, None = unlimited."""
         return None if self._budget is None else max(self._budget - self.queries, 0)
 
-    def admit(self, batch: Batch, invalid: npt.NDArray[np.bool_]) -> int:
+    def admit(self, batch: Batch, invalid: npt.NDArray[np.bool_], fidelities: Fidelities = None) -> int:
         """Return how many of the first rows fit into the budget.
 
         Args:
             batch: finished episodes, N rows.
             invalid: which of them ended with an illegal action, shape [N].
+            fidelities: of the queries, shape [N]; None = the default of all.
 
         Raises:
             BudgetExhausted: none fits.
@@ -144,27 +178,29 @@ class Counter:
         if not self.repeats_are_free:
             admitted = min(remaining, len(batch))
         else:
-            charged = self._charged(batch, invalid)
+            charged = self._charged(batch, invalid, fidelities)
             admitted = int(np.searchsorted(np.cumsum(charged), remaining, side="right"))
         if admitted == 0 and len(batch):
             raise BudgetExhausted(f"the budget of {self._budget} queries is used up.")
         return admitted
 
-    def admit_one(self, encoding: Encoding, invalid: bool = False) -> None:
+    def admit_one(self, encoding: Encoding, invalid: bool = False, fidelity: int | None = None) -> None:
         """Check that one more query fits into the budget.
 
         Raises:
             BudgetExhausted: it does not.
         """
         if self._budget is not None and (self.repeats_are_free or self.queries >= self._budget):
-            self.admit(Batch.of(self.space, [encoding]), np.array([invalid]))
+            self.admit(Batch.of(self.space, [encoding]), np.array([invalid]), _column(fidelity))
 
-    def _charged(self, batch: Batch, invalid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Return which rows cost a query where repeats are free: invalid ones and new architectures, shape [N]."""
-        self._merge()
+    def _charged(self, batch: Batch, invalid: npt.NDArray[np.bool_], fidelities: Fidelities) -> npt.NDArray[np.bool_]:
+        """Return which rows cost a query where repeats are free, shape [N].
+
+        Invalid ones do, and architectures that are new at their fidelity: a longer training is another query.
+        """
         charged = invalid.copy()
-        valid = ~invalid
-        charged[valid] = self._seen.unseen(batch.select(valid))
+        for fidelity, rows in self._by_fidelity(~invalid, fidelities):
+            charged[rows] = self._paid.setdefault(fidelity, self._nothing()).unseen(batch.select(rows))
         return charged
 
     def record(
@@ -172,10 +208,13 @@ class Counter:
         batch: Batch,
         invalid: npt.NDArray[np.bool_],
         cost_seconds: npt.NDArray[np.float64],
+        fidelities: Fidelities = None,
     ) -> None:
-        """Count admitted queries."""
+        """Count admitted queries; arguments as those of `admit`."""
         if self.repeats_are_free:
-            charged = self._charged(batch, invalid)
+            charged = self._charged(batch, invalid, fidelities)
+            for fidelity, rows in self._by_fidelity(~invalid, fidelities):
+                self._paid[fidelity].add(batch.select(rows))
             self.queries += int(charged.sum())
             self.simulated_seconds += float(cost_seconds[charged].sum())
         else:
@@ -183,10 +222,13 @@ class Counter:
             self.simulated_seconds += float(cost_seconds.sum())
         self._seen.add(batch.select(~invalid) if invalid.any() else batch)
 
-    def record_one(self, encoding: Encoding, cost_seconds: float, invalid: bool = False) -> None:
+    def record_one(
+        self, encoding: Encoding, cost_seconds: float, invalid: bool = False, fidelity: int | None = None
+    ) -> None:
         """Count one admitted query."""
         if self.repeats_are_free:
-            self.record(Batch.of(self.space, [encoding]), np.array([invalid]), np.array([cost_seconds]))
+            batch = Batch.of(self.space, [encoding])
+            self.record(batch, np.array([invalid]), np.array([cost_seconds]), _column(fidelity))
             return
         self.queries += 1
         self.simulated_seconds += cost_seconds
