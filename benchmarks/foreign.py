@@ -3,14 +3,15 @@
 ::
 
     with nas_benchmarks.task("cell-digits", seed=3, method="my PPO", out="runs/mine", budget=200) as t:
-        model = PPO("MlpPolicy", SB3VecEnv(t.vec_env(8)), seed=t.seed)
+        model = PPO("MlpPolicy", t.sb3_env(8), n_steps=24, batch_size=48, seed=t.seed)
         model.learn(1_000_000, callback=t.sb3_callback())
 
 How a block ends:
 
 * The query after the last one of the budget raises `BudgetExhausted` inside the loop. Where the loop lets it out, it
   ends the block and goes no further: that is the clean stop for loops that have none, and the code behind the block
-  runs. `sb3_callback` ends ``learn`` of Stable-Baselines3 at the budget instead, so that the code in the block goes on.
+  runs. `sb3_env` with `sb3_callback` ends ``learn`` of Stable-Baselines3 at the budget instead, so that the code in
+  the block goes on.
 * Leaving the block writes the row of the run. A loop that stops before its budget is judged by its last incumbent up
   to the end of the budget; the row says ``"ended": "stopped"``.
 * Any other exception leaves no row, and goes on: only finished runs are recorded, so the seed is still `missing_seeds`.
@@ -30,7 +31,7 @@ from typing import Any, NoReturn, Self
 import gymnasium
 
 from nas_gym.envs.core.counter import Counter
-from nas_gym.errors import BudgetExhausted, InvalidArgument, MissingExtra, NASGymError, RunExists, UnknownName
+from nas_gym.errors import BudgetExhausted, InvalidArgument, NASGymError, RunExists, UnknownName
 from nas_gym.evaluators.core import Evaluation, Evaluator
 from nas_gym.evaluators.decorators import Decorator
 from nas_gym.search_spaces.core import Encoding
@@ -188,25 +189,32 @@ class BenchmarkTask:
         )
         return self._counted(env)
 
-    def sb3_callback(self) -> Any:  # noqa: ANN401 - a callback of Stable-Baselines3, which need not be installed
-        """Return a callback that ends ``learn`` of Stable-Baselines3 once the budget is used.
+    def sb3_env(self, num_envs: int = 8, **arguments: Any) -> Any:  # noqa: ANN401 - a VecEnv, when it is installed
+        """Return sub-environments as the `VecEnv` of Stable-Baselines3, to be learnt on with `sb3_callback`.
+
+        Args:
+            num_envs: sub-environments.
+            **arguments: as `vec_env`.
 
         Raises:
             MissingExtra: Stable-Baselines3 is not installed.
         """
-        try:
-            from stable_baselines3.common.callbacks import BaseCallback
-        except ImportError as error:
-            raise MissingExtra("sb3_callback", "agents", error) from error
-        task = self
+        from .foreign_sb3 import ClosingVecEnv
 
-        class StopAtBudget(BaseCallback):
-            """Ends the learning."""
+        return ClosingVecEnv(self.vec_env(num_envs, **arguments))
 
-            def _on_step(self) -> bool:
-                return task.remaining > 0
+    def sb3_callback(self) -> Any:  # noqa: ANN401 - a callback, when Stable-Baselines3 is installed
+        """Return a callback that ends ``learn`` of Stable-Baselines3 once the budget is used.
 
-        return StopAtBudget()
+        On `sb3_env` and `env` ``learn`` then always returns. On an `SB3VecEnv` of one's own it ends the block instead
+        where more episodes end at once than queries are left.
+
+        Raises:
+            MissingExtra: Stable-Baselines3 is not installed.
+        """
+        from .foreign_sb3 import StopAtBudget
+
+        return StopAtBudget(self._counter)
 
     def _arguments(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         harmless = ("render_mode", "disable_env_checker")

@@ -70,9 +70,12 @@ class SuiteRecord:
         if not path.exists():
             return None
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RecordError(f"{path} cannot be read ({error}); remove it or choose another --out.") from error
+        if not isinstance(found, dict):
+            raise RecordError(f"{path} is no definition of a suite, got {found!r}; remove it or choose another --out.")
+        return found
 
     def adopt(self, suite: Suite) -> None:
         """Make the directory the record of a suite, or check that it is.

@@ -37,6 +37,7 @@ class Origin:
         config: all settings, resolved.
         seed: of the run, which is paired with those of other methods.
         command: of the process that asked for it.
+        code_hash: of the file that defines the agent, None for a loop of somebody's own.
     """
 
     suite: str | None
@@ -47,6 +48,7 @@ class Origin:
     config: Mapping[str, Any]
     seed: int
     command: Sequence[str]
+    code_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def row_of(
         "settings": dict(origin.settings),
         "config": dict(origin.config),
         "config_hash": digest([origin.agent, dict(origin.config)]),
+        "code_hash": origin.code_hash,
         "task": task.name,
         "task_hash": digest(task_definition(task)),
         "env": task.env,

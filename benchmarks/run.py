@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -49,9 +51,17 @@ class Job:
     def origin(self, config: Mapping[str, Any]) -> Origin:
         """Return who runs what."""
         method = self.method
-        agent = method.agent if method.kind == "agent" else None
+        searches = method.kind == "agent"
         return Origin(
-            self.suite.name, self.suite.hash, method.name, agent, method.settings, config, self.seed, self.command
+            self.suite.name,
+            self.suite.hash,
+            method.name,
+            method.agent if searches else None,
+            method.settings,
+            config,
+            self.seed,
+            self.command,
+            code_hash(method.agent) if searches else None,
         )
 
 
@@ -98,6 +108,14 @@ def _resolved(method: Method) -> tuple[type[nas_agents.Agent], Any]:
     if not (isinstance(agent_class, type) and issubclass(agent_class, nas_agents.Agent)):
         raise InvalidArgument(f"{method.agent} is no subclass of nas_agents.Agent, got {agent_class!r}.")
     return agent_class, nas_agents.make_config(agent_class, **method.settings)
+
+
+def code_hash(agent: str) -> str | None:
+    """Return the hash of the file that defines an agent, None where there is none, as in a notebook."""
+    try:
+        return digest(Path(inspect.getfile(nas_agents.AGENTS[agent])).read_text(encoding="utf-8"))
+    except (OSError, TypeError):
+        return None
 
 
 class _Acting(nas_agents.Agent):
@@ -227,6 +245,11 @@ class Plan:
                     raise InvalidArgument(
                         f"{record.path} holds runs of {method.name!r} with other settings, so nothing is appended: "
                         f"{'; '.join(changes(row['config'], config))}. Choose another --out."
+                    )
+                if method.agent not in nas_agents.AGENTS and row["code_hash"] != code_hash(method.agent):
+                    raise InvalidArgument(
+                        f"{record.path} holds runs of {method.name!r} as its file was before you changed it; runs of "
+                        "both are no sample of either. Choose another --out."
                     )
                 if row["task"] in now and row["table_sha256"] != now[row["task"]]:
                     raise InvalidArgument(

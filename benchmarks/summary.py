@@ -160,12 +160,12 @@ def _overall(rows: Sequence[Row], methods: Sequence[str], repetitions: int) -> T
         else:
             found.append((np.inf, (method, "not on all tasks", "", unique, gain, wall)))
     budget = rows[0]["budget"]
-    notes = [f"{budget} queries; score 1 = the best architecture of the space, 0 = the mean one; {_INTERVALS}"]
+    notes = [f"{budget} queries; normalised score: 1 = the best of the space, 0 = its mean; {_INTERVALS}"]
     if counts and min(counts) < FEW_SEEDS:
         notes.append(f"Some methods have {min(counts)} seeds only: too few to rank methods by.")
     return Table(
         f"All tasks ({', '.join(tasks)})",
-        ("method", "IQM of the normalised score", "seeds", "unique", "policy gain", "seconds"),
+        ("method", "IQM of the score", "seeds", "unique", "policy gain", "seconds"),
         tuple(cells for _, cells in sorted(found, key=lambda one: one[0])),
         tuple(notes),
     )

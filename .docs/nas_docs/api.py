@@ -93,8 +93,9 @@ def _exports(module: ModuleType) -> str:
 def _members(module: ModuleType) -> Iterator[tuple[str, Any]]:
     """Iterate over the public classes and functions that a module defines, in its order."""
     for name, one in vars(module).items():
-        own = getattr(one, "__module__", None) == module.__name__ and not isinstance(one, Registry)
-        if own and not name.startswith("_") and (inspect.isclass(one) or inspect.isroutine(inspect.unwrap(one))):
+        if name.startswith("_") or isinstance(one, Registry) or getattr(one, "__module__", None) != module.__name__:
+            continue
+        if inspect.isclass(one) or inspect.isroutine(inspect.unwrap(one)):
             yield name, one
 
 
@@ -227,7 +228,8 @@ def _annotation(annotation: Any, names: Mapping[str, Any]) -> _Raw:  # noqa: ANN
 
     def full(match: re.Match[str]) -> str:
         one = names.get(match[0])
-        ours = inspect.isclass(one) and one.__module__.startswith(PACKAGES) and is_public(one.__module__)
-        return f"~{one.__module__}.{one.__qualname__}" if ours else match[0]
+        if inspect.isclass(one) and one.__module__.startswith(PACKAGES) and is_public(one.__module__):
+            return f"~{one.__module__}.{one.__qualname__}"
+        return match[0]
 
     return _Raw(re.sub(r"(?<![\w.\"'])[A-Z]\w*(?![\w.\"'])", full, docstrings.written(annotation)))

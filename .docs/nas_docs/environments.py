@@ -112,7 +112,7 @@ def shown_with(name: str) -> dict[str, Any]:
     """Return the arguments with which an environment runs here, in one process and without files to import."""
     parameters = inspect.signature(resolve(ENVIRONMENTS[name].entry_point)).parameters
     # Worker processes would need a script with a guarded main module.
-    own = {"workers": 0} if "workers" in parameters else {}
+    own: dict[str, Any] = {"workers": 0} if "workers" in parameters else {}
     try:
         gymnasium.make(name, **own).close()
     except TableError:

@@ -19,6 +19,7 @@ import nas_gym
 from nas_agents import Evaluated, Sink
 
 from ..markdown import replace_between
+from ..metrics import incumbents
 from ..policy import sample_policy
 from ..records import append_row, read_rows
 from ..statistics import mean_interval
@@ -34,6 +35,9 @@ SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("reinforce", {"preset": "zoph2017"}),
     ("reinforce", {}),
     ("q_learning", {}),
+    ("local_search", {}),
+    ("uct", {}),
+    ("successive_halving", {}),
 )
 """Agents and settings, in the order of the table."""
 
@@ -42,21 +46,29 @@ CHECKPOINTS = (100, 300, 1_000)
 
 POLICY_SAMPLES = 200
 
+WITHOUT_POLICY = ("local_search", "uct")
+"""Searches that never propose an architecture twice, so that what they would propose next says nothing of them."""
+
 
 class _Incumbents(Sink):
-    """Keeps the architecture with the highest reward at every checkpoint."""
+    """Keeps the architectures and their rewards, which are compared at the same fidelity only."""
 
     def __init__(self) -> None:
         self.encodings: list[tuple[int, ...]] = []
         self.returns: list[float] = []
+        self.fidelities: list[int] = []
 
     def on_episodes(self, evaluated: Evaluated) -> None:
         self.encodings += evaluated.batch.encodings
         self.returns += evaluated.batch.returns.tolist()
+        if evaluated.batch.fidelities is not None:
+            self.fidelities += evaluated.batch.fidelities.tolist()
 
     def at(self, queries: int) -> tuple[int, ...]:
-        """Return the first best architecture among the first `queries`."""
-        return self.encodings[int(np.argmax(self.returns[:queries]))]
+        """Return the first best architecture among the first `queries`, or among all where there were fewer."""
+        fidelities = np.array(self.fidelities, np.int64) if self.fidelities else None
+        standing = incumbents(np.array(self.returns), fidelities)
+        return self.encodings[standing[min(queries, len(standing)) - 1]]
 
 
 def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> dict[str, Any]:
@@ -65,9 +77,11 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
     config = nas_agents.make_config(agent_class, **settings)
     envs = task.make_envs(nas_agents.episodes_at_once(config))
     agent = agent_class(envs, seed, config)
-    incumbents = _Incumbents()
-    result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [incumbents])
-    standings = [envs.evaluator.standing(incumbents.at(queries)) for queries in CHECKPOINTS]
+    found = _Incumbents()
+    result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [found])
+    standings = [envs.evaluator.standing(found.at(queries)) for queries in CHECKPOINTS]
+    # What proposes neighbours of its own record, or trains at chosen fidelities, has no policy to draw from.
+    policy = result.reason == "budget" and not found.fidelities and agent_name not in WITHOUT_POLICY
     return {
         "agent": agent_name,
         "settings": settings,
@@ -77,7 +91,9 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
         "unique_architectures": result.usage.unique_architectures,
         "regret": [standing.regret for standing in standings],
         "tied": [standing.tied for standing in standings],
-        "final_policy_reward": sample_policy(agent, task.make_envs(config.batch_size), POLICY_SAMPLES),
+        "final_policy_reward": (
+            sample_policy(agent, task.make_envs(config.batch_size), POLICY_SAMPLES) if policy else None
+        ),
     }
 
 
@@ -107,13 +123,14 @@ def markdown(rows: Sequence[dict[str, Any]], uniform: float) -> str:
         regret = 100 * np.array([row["regret"] for row in mine]).mean(axis=0)
         tied = np.mean([row["tied"][-1] for row in mine])
         unique = np.mean([row["unique_architectures"] for row in mine])
-        final = np.array([row["final_policy_reward"] for row in mine])
-        interval = mean_interval(final, rng)
+        drawn = [row["final_policy_reward"] for row in mine if row["final_policy_reward"] is not None]
         label = agent + "".join(f" {key}={json.dumps(value).strip(chr(34))}" for key, value in settings.items())
         cells = [*(f"{value:.2f}" for value in regret), f"{tied:.0%}", f"{unique:.0f}"]
-        lines.append(
-            f"| `{label}` | {' | '.join(cells)} | {final.mean():.4f} [{interval.low:.4f}, {interval.high:.4f}] |"
-        )
+        final = ""
+        if drawn:
+            interval = mean_interval(np.array(drawn), rng)
+            final = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        lines.append(f"| `{label}` | {' | '.join(cells)} | {final} |")
     seeds = len({row["seed"] for row in rows})
     lines += ["", f"{seeds} seeds; regret in percentage points of test accuracy; uniform sampling: {uniform:.4f}."]
     return "\n".join(lines)

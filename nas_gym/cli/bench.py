@@ -218,7 +218,7 @@ def _run(plan: Plan, record: SuiteRecord, rows: Sequence[Row], workers: int) -> 
         _say(f"{wanted - total} of {wanted} runs are recorded in {record.path}.")
     failed = []
     with _bar(plan.suite.name, wanted, wanted - total) as advance:
-        for done in run_jobs(jobs, record, workers):
+        for done in _told_how_to_continue(run_jobs(jobs, record, workers), record):
             name = f"{done.job.method.name} on {', '.join(task.name for task in done.job.tasks)}"
             if done.message:
                 failed.append(done)
@@ -227,6 +227,15 @@ def _run(plan: Plan, record: SuiteRecord, rows: Sequence[Row], workers: int) -> 
     if failed:
         _complain(f"{len(failed)} runs failed; tracebacks are in {record.failures}.")
     return failed
+
+
+def _told_how_to_continue(runs: Iterator[Done], record: SuiteRecord) -> Iterator[Done]:
+    """Say after Ctrl-C that the same command goes on."""
+    try:
+        yield from runs
+    except KeyboardInterrupt:
+        _complain(f"Finished runs are in {record.path}; the same command continues. Runs in flight are lost.")
+        raise
 
 
 @contextmanager
@@ -293,7 +302,7 @@ def _print(tables: Sequence[Table]) -> None:
             title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
         )
         for number, column in enumerate(table.columns):
-            shown.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+            shown.add_column(column, justify="right" if number else "left", no_wrap=number == 0, overflow="fold")
         for row in table.rows:
             shown.add_row(*row)
         output.print()

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from nas_gym.cli.console import output
 from nas_gym.errors import InvalidArgument
 from nas_gym.tables.importers import FORMATS, ImportedTable, Options, Source, install, recognise
-from nas_gym.tables.importers.install import check_name, tables_folder
+from nas_gym.tables.importers.installation import check_name, tables_folder
 
 _SAY = functools.partial(output.print, markup=False, highlight=False, soft_wrap=True)
 

@@ -286,9 +286,11 @@ def test_the_shift_ends_at_the_measured_minimum_and_says_so() -> None:
 
 
 def test_the_shift_of_nonnegative_values_is_none() -> None:
-    """min(0, minimum) is 0 there."""
-    graph, state, images = network()
-    morphed = deepen_preactivated(graph, state, "relu", statistics_of(graph, state, "relu", images))
+    """min(0, minimum) is 0 also where the smallest measured value is positive, so that smaller ones pass."""
+    graph, state, images = network(0, Activation("sigmoid"))
+    measured = statistics_of(graph, state, "edge0", images)
+    assert float(measured.minimum.min()) > 0
+    morphed = deepen_preactivated(graph, state, "edge0", measured)
     assert float(morphed.state[f"{morphed.branches[0][-1]}.bias"].abs().max()) == 0
     assert_child((graph, state), morphed, random_images(np.random.default_rng(1)))
 
@@ -329,6 +331,8 @@ def test_mimicry_repairs_what_a_substitution_broke() -> None:
     assert len(losses) == 30
     assert repaired < broken / 4
     assert losses[-1] < losses[0]
+    seen = [int(weights["edge2.num_batches_tracked"]) for weights in (state, child.state())]
+    assert seen[1] == seen[0] + 30 * 2, "the child's normalisations follow its batches of 100"
     assert all(torch.equal(parent.state()[name], state[name]) for name in state)
 
 

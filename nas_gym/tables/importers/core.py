@@ -67,22 +67,31 @@ class Source:
             raise TableError(f"{self.path}: no such file or folder.")
 
     @cached_property
+    def _start(self) -> bytes:
+        if self.path.is_dir():
+            return b""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(_HEAD)
+        except OSError as error:
+            raise TableError(f"{self.path}: cannot be read: {error.strerror or error}.") from None
+
+    @property
+    def gzipped(self) -> bool:
+        """Whether it is a gzipped file."""
+        return self._start.startswith(_GZIP)
+
+    @cached_property
     def head(self) -> bytes:
         """The first bytes, after decompression of a gzipped file; empty for a folder.
 
         Raises:
             TableError: the file cannot be read.
         """
-        if self.path.is_dir():
-            return b""
+        if not self.gzipped:
+            return self._start
         try:
-            with self.path.open("rb") as file:
-                start = file.read(_HEAD)
-            if start[:2] != _GZIP:
-                return start
-            return zlib.decompressobj(wbits=31).decompress(start, _HEAD)
-        except OSError as error:
-            raise TableError(f"{self.path}: cannot be read: {error.strerror or error}.") from None
+            return zlib.decompressobj(wbits=31).decompress(self._start, _HEAD)
         except zlib.error as error:
             raise TableError(f"{self.path}: a damaged gzip file ({error}). Fetch it again.") from None
 
@@ -93,9 +102,7 @@ class Source:
             TableError: the file cannot be read or is torn.
         """
         try:
-            with self.path.open("rb") as file:
-                zipped = file.read(2) == _GZIP
-            if not zipped:
+            if not self.gzipped:
                 return self.path.read_bytes()
             with gzip.open(self.path) as file:
                 return file.read()

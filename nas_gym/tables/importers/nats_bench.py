@@ -229,6 +229,8 @@ def _list_members(source: Source) -> tuple[_Member, list[_Member]]:
     Raises:
         TableError: it is torn, or no archive of this kind.
     """
+    if source.gzipped:
+        raise TableError(f"{source.path}: a gzipped .tar; decompress it first (gunzip), its files are read one by one.")
     found = list(_in_folder(source.path) if source.path.is_dir() else _in_tar(source.path))
     metas = [member for member in found if member.index < 0]
     members = sorted((member for member in found if member.index >= 0), key=lambda member: member.index)
@@ -328,6 +330,8 @@ def _read_member(member: _Member) -> _Architecture:
         if type(trainings) is not dict or any(trainings[key]["arch_index"] != member.index for key in trainings):
             raise TableError(f"{member.where}: is about another architecture than its name says.")
         epochs = max(int(key) for key in trainings)
+        if epochs <= SEARCH_EPOCHS:
+            raise ValueError(f"no training is longer than {SEARCH_EPOCHS} epochs")
         short, long = trainings[f"{SEARCH_EPOCHS}"], trainings[f"{epochs}"]
         data_sets = tuple(_measured(one, short["all_results"], long["all_results"], epochs) for one in DATA_SETS)
         text = short["arch_str"]

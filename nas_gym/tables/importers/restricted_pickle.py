@@ -346,8 +346,11 @@ class _Reader:
     def _build(self) -> None:
         """Check the state of a data type, the only object that has one here."""
         state, target = self._pop(), self.stack[-1]
-        if type(target) is not _DataType or type(state) is not tuple or state[1:5] != ("<", None, None, None):
+        if type(target) is not _DataType or type(state) is not tuple or state[2:5] != (None, None, None):
             raise _Refused("an object is changed that is not plain data")
+        # A single byte has no order.
+        if state[1] != ("<" if target.dtype.itemsize > 1 else "|"):
+            raise _Refused("a number is not in little-endian order")
 
 
 def _check_keys(keys: list[Any]) -> None:
