@@ -38,7 +38,7 @@ def test_wheel_has_every_module_and_data_file(wheel: Path) -> None:
         str(Path(installed) / path.relative_to(ROOT / folder))
         for folder, installed in PACKAGES.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".parquet", ".typed", ".jsonl") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".parquet", ".typed", ".jsonl", ".css", ".js") and "__pycache__" not in path.parts
     }
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -1,6 +1,6 @@
 """The command line, a file each.
 
-``nas-gym search | train | explain | doctor | envs | agents | bench | datasets | store | tables``
+``nas-gym search | train | explain | doctor | envs | agents | bench | report | datasets | store | tables``
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import typer
 
 from nas_gym import __version__
-from nas_gym.cli import agents, bench, datasets, doctor, envs, explain, search, store, tables, train
+from nas_gym.cli import agents, bench, datasets, doctor, envs, explain, report, search, store, tables, train
 from nas_gym.cli.console import errors
 from nas_gym.errors import (
     FidelityError,
@@ -36,6 +36,7 @@ app.command("explain")(explain.explain)
 app.command("doctor")(doctor.doctor)
 app.command("envs")(envs.envs)
 app.command("agents")(agents.agents)
+app.command("report")(report.report)
 app.add_typer(bench.app, name="bench")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(store.app, name="store")

@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import typer
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
@@ -307,10 +308,39 @@ def _arguments_are_json(patient: _Patient) -> str:
     return f"{len(spec.kwargs)} argument(s)"
 
 
+class _LegalAtFirst(gymnasium.spaces.Discrete):
+    """Draws actions that are legal at the beginning of an episode."""
+
+    def __init__(self, space: gymnasium.spaces.Discrete, mask: npt.NDArray[np.int8]) -> None:
+        """Take over the size of a space."""
+        super().__init__(space.n, start=space.start)
+        self._mask = mask
+
+    def sample(self, mask: Any = None, probability: Any = None) -> np.int64:  # noqa: ANN401 - Gymnasium's signature
+        """Draw a legal action."""
+        return super().sample(self._mask)
+
+
+# The seed of Gymnasium's own check of determinism.
+_CHECKED_SEED = 123
+
+
+def _sample_legal_actions(env: Env) -> None:
+    """Keep Gymnasium's checker from masked actions: their metrics are NaN, which it takes for a difference."""
+    try:
+        _, info = env.reset(seed=_CHECKED_SEED)
+        mask, space = info.get("action_mask"), env.action_space
+    except Exception:
+        return  # The checker itself says what is wrong.
+    if isinstance(space, gymnasium.spaces.Discrete) and np.shape(mask) == (space.n,) and np.any(mask):
+        env.action_space = _LegalAtFirst(space, np.asarray(mask, np.int8))
+
+
 def _gymnasium_agrees(patient: _Patient) -> str:
     env = patient.make()
     checked = env.unwrapped if patient.factory is None else env
     modes = checked.metadata.get("render_modes") or ()
+    _sample_legal_actions(checked)
     try:
         if "human" in modes:  # It would open windows; the other modes are looked at one by one.
             check_env(checked, skip_render_check=True)

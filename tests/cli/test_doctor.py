@@ -74,6 +74,20 @@ class Sound(gymnasium.Env):
         return len(self.taken) == self.size
 
 
+class MaskedAtFirst(Sound):
+    """The first choice is not 0, and what a masked action measures is NaN, which equals nothing."""
+
+    def mask(self):
+        mask = super().mask()
+        if not self.taken:
+            mask[0] = 0
+        return mask
+
+    def masked(self, action):
+        observation, *outcome, info = super().masked(action)
+        return observation, *outcome, {**info, "metrics": {"accuracy": float("nan")}}
+
+
 class DeadEnd(Sound):
     def mask(self):
         return super().mask() * np.int8(self.taken[:2] != [0, 1])
@@ -231,7 +245,7 @@ def test_the_ids_of_this_project_are_healthy(env: str) -> None:
     assert any("nas_gym:NAS" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["Sound", "make_sound", "Doctored-v0"])
+@pytest.mark.parametrize("name", ["Sound", "make_sound", "Doctored-v0", "MaskedAtFirst"])
 def test_a_sound_environment_of_a_user_is_healthy(name: str) -> None:
     """By class, by function and by id; every check of masks applies, those of this project's classes do not."""
     code, lines, _ = doctor(f"{MODULE}:{name}", "--env-arg", "size=4")
