@@ -277,7 +277,7 @@ def test_nothing_is_wider_than_the_terminal() -> None:
         ("make_nothing", "it can be made", "returned a str, no gymnasium.Env", "name a subclass"),
         ("Doctored-Object-v0", "arguments are JSON", "table=[0. 0.] is a ndarray, no JSON scalar", "build the object"),
         ("Doctored-Callable-v0", "arguments are JSON", "does not survive to_json()", "entry_point='module:Class'"),
-        ("GreedyCell", "nas-gym contract", 'the rule "The reward is a finite float, and 0', "check_nas_env"),
+        ("GreedyCell", "nas-gym contract", 'the rule "The reward is a finite float; where an', "check_nas_env"),
     ],
 )
 @pytest.mark.usefixtures("without_sb3")
