@@ -26,6 +26,7 @@ AGENTS = Registry(
         "reinforce": Entry(
             "nas_agents.reinforce:Reinforce", "policy gradient with an LSTM controller (Zoph & Le 2017)", "agents"
         ),
+        "eas": Entry("nas_agents.eas:EAS", "policy gradient on an encoding of the network so far (EAS 2018)", "agents"),
         "sb3:ppo": Entry("nas_agents.stable_baselines:PPO", "PPO of Stable-Baselines3", "agents"),
         "sb3:a2c": Entry("nas_agents.stable_baselines:A2C", "A2C of Stable-Baselines3", "agents"),
         "sb3:dqn": Entry("nas_agents.stable_baselines:DQN", "DQN of Stable-Baselines3", "agents"),

@@ -77,6 +77,12 @@ ENVIRONMENTS = {
         "a block of layers with arbitrary connections, one layer a step; a stack of it is trained now",
         "BlockQNN (Zhong et al. 2018)",
     ),
+    "NAS-EAS-v0": Registration(
+        "nas_gym.envs.eas:EASEnv",
+        "nas_gym.envs.eas:EASVectorEnv",
+        "a trained network grows wider and deeper; its child inherits the weights and is trained a little more",
+        "EAS (Cai et al. 2018)",
+    ),
 }
 """Environments by id."""
 

@@ -38,6 +38,7 @@ from nas_gym.cli.estimate import print_estimate, print_published
 from nas_gym.envs.core.base import NASVectorEnv
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, UnknownName
+from nas_gym.evaluators import TRAINING_EVALUATORS
 from nas_gym.evaluators.core import Queries, Status, stream_key
 from nas_gym.evaluators.decorators import Replayed
 from nas_gym.registration import ENVIRONMENTS
@@ -300,7 +301,7 @@ class Settings:
         if self.env not in ENVIRONMENTS:
             return {}
         takes = inspect.signature(resolve(ENVIRONMENTS[self.env].vector_entry_point)).parameters
-        if self.env_args.get("evaluator", "training") != "training":
+        if self.env_args.get("evaluator", TRAINING_EVALUATORS[0]) not in TRAINING_EVALUATORS:
             return {}
         found: dict[str, Any] = {"store": str(path / "store.sqlite")} if "store" in takes else {}
         if self.workers is not None and "workers" in takes:

@@ -22,12 +22,20 @@ EVALUATORS = Registry(
             "trains every architecture from scratch, in worker processes",
             "train",
         ),
+        "inheriting": Entry(
+            "nas_gym.evaluators.inheriting:inheriting_evaluator",
+            "trains networks that inherit a trained parent's weights for a few epochs",
+            "train",
+        ),
         "cost": Entry(
             "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"
         ),
     },
 )
 """Evaluators by name; an entry is called with the search space and its own keyword arguments."""
+
+TRAINING_EVALUATORS = ("training", "inheriting")
+"""Those that really train networks, in worker processes, and keep what they measured in a store."""
 
 
 _PROPOSED = ("sizes", "recipe")
@@ -78,6 +86,7 @@ def make_evaluator(
 
 __all__ = [
     "EVALUATORS",
+    "TRAINING_EVALUATORS",
     "Evaluation",
     "Evaluations",
     "Evaluator",

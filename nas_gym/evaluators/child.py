@@ -288,9 +288,13 @@ class ChildWorker:
         model = self.task.build(encoding, self.dataset).to(self.device)
         return model if self.task.reference is not None else model.to(memory_format=torch.channels_last)
 
+    def _training(self, job: TrainingJob, deadline: float, curve: Curve) -> ChildTraining:
+        """Return the training that a job asks for, before its first epoch."""
+        return ChildTraining(self, job.encoding, job.seed, deadline, curve)
+
     def _train(self, job: TrainingJob, watch: Stopwatch, measured: dict[str, float], curve: Curve) -> ChildResult:
         deadline = time.monotonic() + self.task.limits.deadline_seconds
-        child = ChildTraining(self, job.encoding, job.seed, deadline, curve)
+        child = self._training(job, deadline, curve)
         started_at = 0.0
         if job.resume_from is not None:
             # A checkpoint that was damaged or removed meanwhile costs the time that it would have saved, no more.

@@ -638,6 +638,18 @@ def training_evaluator(
         UnknownName: a setting that does not exist.
         InvalidArgument: a value outside its range.
     """
+    return TrainingEvaluator(space, **training_arguments(sizes, recipe, settings))
+
+
+def training_arguments(
+    sizes: Mapping[str, Any] | None, recipe: Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of `TrainingEvaluator` besides the space; see `training_evaluator`.
+
+    Raises:
+        UnknownName: a setting that does not exist.
+        InvalidArgument: a value outside its range.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
     for name in given:
         if name not in SETTINGS:
@@ -650,9 +662,15 @@ def training_evaluator(
         latency = parse_latency(given["latency"], _count("latency_batch", given.get("latency_batch", 1), 1))
     own = {name: given[name] for name in _OWN_FIELDS if name in given}
     resident = None if "resident_mb" not in given else 1e6 * _size("resident_mb", given["resident_mb"])
-    return TrainingEvaluator(
-        space, source, Recipe(**fields), sizes=sizes, limits=limits, latency=latency, resident_bytes=resident, **own
-    )
+    return {
+        "dataset": source,
+        "recipe": Recipe(**fields),
+        "sizes": sizes,
+        "limits": limits,
+        "latency": latency,
+        "resident_bytes": resident,
+        **own,
+    }
 
 
 def _field_names(kind: type[Recipe] | type[Limits]) -> tuple[str, ...]:

@@ -19,9 +19,20 @@ NETWORKS = Registry(
         "nas_bench_macro": Entry("nas_gym.networks.nas_bench_macro:build", "network of NAS-Bench-Macro", "train"),
         "metaqnn": Entry("nas_gym.networks.metaqnn:build", "chain of MetaQNN", "train"),
         "blockqnn": Entry("nas_gym.networks.blockqnn:build", "stack of BlockQNN's blocks", "train"),
+        "eas": Entry("nas_gym.networks.eas_children:build", "plain CNN that grew by EAS's transforms", "train"),
+        "eas_dense": Entry("nas_gym.networks.eas_children:build", "DenseNet that grew by EAS's transforms", "train"),
     },
 )
 """Builders by the name of the search space: ``build(architecture, input_shape, classes, **sizes)``."""
+
+MORPHISMS = Registry(
+    "way to inherit weights",
+    {
+        "eas": Entry("nas_gym.networks.eas_children:EASMorphism", "wider and deeper layers of a plain CNN", "train"),
+        "eas_dense": Entry("nas_gym.networks.eas_children:EASMorphism", "wider and deeper dense blocks", "train"),
+    },
+)
+"""By the name of the search space: ``start`` builds the graph of the start network, ``morph`` a child from it."""
 
 
 def build(
@@ -48,4 +59,4 @@ def build(
     return NETWORKS[space.name](space.decode(encoding), input_shape, classes, **sizes)
 
 
-__all__ = ["NETWORKS", "build"]
+__all__ = ["MORPHISMS", "NETWORKS", "build"]

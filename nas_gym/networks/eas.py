@@ -1,4 +1,4 @@
-"""The start networks of EAS as graphs, its levels, and its transforms of dense blocks.
+"""The start networks of EAS as graphs, and its transforms of dense blocks.
 
 Source: Cai, Chen, Zhang, Yu & Wang, Efficient Architecture Search by Network Transformation, AAAI 2018, arXiv
 1707.04873, and the code released with it. Dimension letters: C channels, H height, W width.
@@ -33,32 +33,11 @@ from nas_gym.networks.morph import (
     widen,
 )
 
-FILTER_LEVELS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512)
-"""Widths of convolutions in the paper's first experiment."""
-
-UNIT_LEVELS = (64, 128, 256, 384, 512, 640, 768, 896, 1024)
-"""Widths of fully connected layers there."""
-
-GROWTH_LEVELS = tuple(range(4, 49, 2))
-"""Growth rates of dense layers."""
-
-DEMO_FILTER_LEVELS = tuple(range(4, 41, 4))
-"""Widths of convolutions in the small space of the released code."""
-
-DEMO_UNIT_LEVELS = tuple(range(8, 81, 8))
-"""Widths of fully connected layers there."""
-
-KERNELS = (1, 3, 5)
-"""Kernels of inserted convolutions."""
-
 WIDER_NOISE = 0.01
 """Noise of the released code on what is widened, and on copied dense layers."""
 
 DEEPER_NOISE = 0.001
 """Noise of the released code on what is inserted."""
-
-DEMO_BLOCKS = ((4,), (4,), (4,), (4,))
-"""Widths of the convolutions in the released start network; its fully connected layer has 8 units."""
 
 BOTTLENECK = 4
 """Width of a dense layer's 1x1 convolution in growth rates."""

@@ -30,6 +30,12 @@ SEARCH_SPACES = Registry(
             "nas_gym.search_spaces.blockqnn:BlockQNNSpace",
             "blocks of BlockQNN: convolutions, poolings, additions, concatenations with arbitrary connections",
         ),
+        "eas": Entry(
+            "nas_gym.search_spaces.eas:EASSpace", "a plain CNN that grows by wider and deeper transforms (EAS)"
+        ),
+        "eas_dense": Entry(
+            "nas_gym.search_spaces.eas:EASDenseSpace", "a DenseNet that grows by wider and deeper transforms (EAS)"
+        ),
     },
 )
 """Search spaces by name."""

@@ -277,6 +277,10 @@ class SearchSpace(ABC):
         """Return the published agent's own state, shape [N, S]; the observation where none is published."""
         return self.observe(prefixes, lengths)
 
+    def focus(self, prefix: Encoding) -> int | None:
+        """Return which observed feature the next decision is about, None = no single one."""
+        return None
+
     # --- notation and identity ---------------------------------------------------------------------
 
     def to_string(self, encoding: Encoding) -> str:

@@ -277,7 +277,12 @@ def _info_rows(columns: Info, rows: npt.NDArray[np.int64]) -> list[dict[str, Any
         else:
             found = column[rows]
             values = found.tolist() if found.ndim == 1 else list(found)
-        for info, value, present in zip(infos, values, columns[f"_{name}"][rows].tolist(), strict=True):
-            if present:
+        present = columns[f"_{name}"][rows]
+        if present.all():  # The rule, and a third faster.
+            for info, value in zip(infos, values, strict=True):
+                info[name] = value
+            continue
+        for info, value, there in zip(infos, values, present.tolist(), strict=True):
+            if there:
                 info[name] = value
     return infos

@@ -27,6 +27,7 @@ from nas_gym.networks.morph import (
     unchanged,
     widen,
 )
+from nas_gym.search_spaces import eas as grammar
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 """Compute with one thread, as workers do."""
@@ -63,7 +64,7 @@ def test_parameters_of_the_start_network_by_hand() -> None:
 
 def test_the_start_network_of_the_released_code() -> None:
     """Four convolutions of 4 channels, pooling between, average of 4x4 pixels, 8 units, 10 classes."""
-    graph = eas.plain_graph((3, 32, 32), 10, eas.DEMO_BLOCKS, (8,))
+    graph = eas.plain_graph((3, 32, 32), 10, grammar.DEMO_BLOCKS, (8,))
     assert [shape for name, shape in graph.shapes.items() if name.startswith("conv") and "_" not in name] == [
         (4, 32, 32),
         (4, 16, 16),
@@ -98,9 +99,15 @@ def test_channels_of_the_released_dense_start_network_by_hand() -> None:
 
 def test_levels_are_increasing() -> None:
     """A level is the next wider one."""
-    for levels in (eas.FILTER_LEVELS, eas.UNIT_LEVELS, eas.GROWTH_LEVELS, eas.DEMO_FILTER_LEVELS, eas.DEMO_UNIT_LEVELS):
+    for levels in (
+        grammar.FILTER_LEVELS,
+        grammar.UNIT_LEVELS,
+        grammar.GROWTH_LEVELS,
+        grammar.DEMO_FILTER_LEVELS,
+        grammar.DEMO_UNIT_LEVELS,
+    ):
         assert list(levels) == sorted(set(levels))
-    assert (eas.GROWTH_LEVELS[0], eas.GROWTH_LEVELS[-1]) == (4, 48)
+    assert (grammar.GROWTH_LEVELS[0], grammar.GROWTH_LEVELS[-1]) == (4, 48)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +341,7 @@ def test_a_network_without_dense_layers_has_no_growth() -> None:
         eas.widen_transitions(graph, random_state(graph, rng), rng)
 
 
-@pytest.mark.parametrize("levels", [eas.FILTER_LEVELS[:4], eas.DEMO_FILTER_LEVELS[3:8]])
+@pytest.mark.parametrize("levels", [grammar.FILTER_LEVELS[:4], grammar.DEMO_FILTER_LEVELS[3:8]])
 def test_the_plain_network_climbs_the_levels(levels: tuple[int, ...]) -> None:
     """From one level to the next, the function stays."""
     rng = np.random.default_rng(0)

@@ -242,6 +242,14 @@ def test_a_network_survives_its_file(tmp_path: Path, seed: int) -> None:
     assert {tensor.dtype for tensor in weights.values()} == {tensor.dtype for tensor in state.values()}
 
 
+def test_equal_networks_are_equal_files(tmp_path: Path) -> None:
+    """Byte for byte, so that a hash of the file names the network."""
+    paths = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for path in paths:
+        saved(path)
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     """Half a file is no network."""
     path = tmp_path / "network.safetensors"

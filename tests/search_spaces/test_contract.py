@@ -14,6 +14,7 @@ from toys import ToySpace
 
 from nas_gym.errors import InvalidEncoding
 from nas_gym.search_spaces import SEARCH_SPACES, Batch, Encoding, SearchSpace, make_space
+from nas_gym.search_spaces.eas import EASSpace
 from nas_gym.search_spaces.metaqnn import REDUCED, MetaQNNSpace
 
 # Some promises are checked choice by choice, of which the published size of this one has 1,101.
@@ -22,6 +23,7 @@ SPACES: list[SearchSpace] = [
     ToySpace(),
     *(make_space(name, SMALLER.get(name)) for name in SEARCH_SPACES),
     MetaQNNSpace(**REDUCED),
+    EASSpace(blocks=((8, 8),), units=(), wider=1, deeper=2, filter_levels=(8, 16), kernels=(1, 3), max_layers=4),
 ]
 SMALL_ENOUGH = 100_000
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -25,6 +26,8 @@ State = Mapping[str, Tensor]
 
 FORMAT = "nas-gym graph network 1"
 """What a file says it is, in its metadata."""
+
+METADATA_KEY = "nas_gym"
 
 
 class GraphNetwork(nn.Module):
@@ -121,11 +124,21 @@ def save_network(path: Path, graph: Graph, state: State) -> None:
     path = Path(path)
     check_state(graph, state)
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    texts = {"format": FORMAT, "graph": json.dumps(graph.to_json(), separators=(",", ":"))}
+    # One entry: several are written in any order, and equal networks must be equal files.
+    described = {"format": FORMAT, "graph": graph.to_json()}
+    texts = {METADATA_KEY: json.dumps(described, separators=(",", ":"))}
     try:
         write_whole(path, safetensors.torch.save(tensors, texts))
     except OSError as error:
         raise MorphError(f"{path}: the network cannot be written: {error.strerror or error}.") from error
+
+
+def _described(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load_network(path: Path) -> tuple[Graph, dict[str, Tensor]]:
@@ -143,10 +156,11 @@ def load_network(path: Path) -> tuple[Graph, dict[str, Tensor]]:
         raise MorphError(f"{path}: the network cannot be read: {error.strerror or error}.") from None
     except safetensors.SafetensorError as error:
         raise MorphError(f"{path}: the network is damaged: {error}.") from None
-    if texts.get("format") != FORMAT:
+    described = _described(texts.get(METADATA_KEY, "null"))
+    if described.get("format") != FORMAT:
         raise MorphError(f"{path}: not a network with its graph ({FORMAT!r}).")
     try:
-        graph = Graph.from_json(json.loads(texts.get("graph", "null")))
+        graph = Graph.from_json(described.get("graph"))
         check_state(graph, state)
     except (json.JSONDecodeError, MorphError) as error:
         raise MorphError(f"{path}: the network is damaged: {error}") from None
