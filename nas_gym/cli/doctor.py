@@ -330,11 +330,11 @@ def _sample_legal_actions(env: Env) -> None:
     """Keep Gymnasium's checker from masked actions: their metrics are NaN, which it takes for a difference."""
     try:
         _, info = env.reset(seed=_CHECKED_SEED)
-        mask, space = info.get("action_mask"), env.action_space
+        mask, space = np.asarray(info.get("action_mask", 0)), env.action_space
     except Exception:
         return  # The checker itself says what is wrong.
-    if isinstance(space, gymnasium.spaces.Discrete) and np.shape(mask) == (space.n,) and np.any(mask):
-        env.action_space = _LegalAtFirst(space, np.asarray(mask, np.int8))
+    if isinstance(space, gymnasium.spaces.Discrete) and mask.shape == (space.n,) and mask.any():
+        env.action_space = _LegalAtFirst(space, mask.astype(np.int8))
 
 
 def _gymnasium_agrees(patient: _Patient) -> str:

@@ -160,7 +160,7 @@ def load_network(path: Path) -> tuple[Graph, dict[str, Tensor]]:
     if described.get("format") != FORMAT:
         raise MorphError(f"{path}: not a network with its graph ({FORMAT!r}).")
     try:
-        graph = Graph.from_json(described.get("graph"))
+        graph = Graph.from_json(described.get("graph") or {})
         check_state(graph, state)
     except (json.JSONDecodeError, MorphError) as error:
         raise MorphError(f"{path}: the network is damaged: {error}") from None
