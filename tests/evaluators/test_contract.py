@@ -20,6 +20,7 @@ from nas_gym.evaluators.decorators import Cached
 from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.evaluators.tabular import TabularEvaluator
 from nas_gym.search_spaces import Batch, Encoding, SearchSpace
+from nas_gym.search_spaces.eas import EASSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from nas_gym.tables.format import Measurement, Table, read_table, write_table
 
@@ -716,7 +717,9 @@ def test_registered_evaluators_are_evaluators(name: str) -> None:
     """Every row of the registry makes an object of the contract from a search space."""
     if EVALUATORS.entries[name].extra:
         pytest.importorskip("torch")
-    assert isinstance(EVALUATORS[name](NASBench201Space()), Evaluator)
+    # Weights are inherited where the space says how its architectures grow from each other.
+    space = EASSpace() if name == "inheriting" else NASBench201Space()
+    assert isinstance(EVALUATORS[name](space), Evaluator)
 
 
 def test_a_known_metric_is_returned() -> None:
