@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from nas_gym.search_spaces.core import Encoding
 
-from .core.base import Envs, Proposer, require, require_count
+from .core.base import Agent, Envs, Proposer, require, require_count
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class Evolution(Proposer):
         drawn = self.rng.integers(len(self.population), size=self.config.sample_size)
         parent, _ = max((self.population[index] for index in drawn.tolist()), key=lambda member: member[1])
         return self.space.mutate(parent, self.rng)
+
+    def policy(self) -> Agent:
+        """Return the agent: what it proposes are children of its population."""
+        return self
 
     def tell(self, encodings: Sequence[Encoding], returns: npt.NDArray[np.float64]) -> dict[str, float]:
         """Add the newcomers; the bounded queue drops the oldest."""

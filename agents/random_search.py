@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from nas_gym.search_spaces.core import Encoding
 
-from .core.base import Envs, Proposer, require, require_count
+from .core.base import Agent, Envs, Proposer, require, require_count
 
 _LARGEST_SHUFFLE = 1_000_000
 _REJECTIONS = 10_000
@@ -82,6 +82,10 @@ class RandomSearch(Proposer):
                 self._drawn.add(encoding)
                 return encoding
         return None
+
+    def policy(self) -> Agent:
+        """Return the agent, whose draws follow from no result."""
+        return self
 
     def tell(self, encodings: Sequence[Encoding], returns: npt.NDArray[np.float64]) -> dict[str, float]:
         """Learn nothing but, without replacement, what need not be drawn again."""

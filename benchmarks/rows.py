@@ -38,6 +38,7 @@ class Origin:
         seed: of the run, which is paired with those of other methods.
         command: of the process that asked for it.
         code_hash: of the file that defines the agent, None for a loop of somebody's own.
+        tuning: where the settings come from, None where nobody tuned them.
     """
 
     suite: str | None
@@ -49,6 +50,7 @@ class Origin:
     seed: int
     command: Sequence[str]
     code_hash: str | None = None
+    tuning: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def row_of(
         "config": dict(origin.config),
         "config_hash": digest([origin.agent, dict(origin.config)]),
         "code_hash": origin.code_hash,
+        "tuning": None if origin.tuning is None else dict(origin.tuning),
         "task": task.name,
         "task_hash": digest(task_definition(task)),
         "env": task.env,

@@ -62,6 +62,7 @@ class Job:
             self.seed,
             self.command,
             code_hash(method.agent) if searches else None,
+            method.tuning,
         )
 
 
@@ -151,13 +152,13 @@ def final_policy(agent: nas_agents.Agent, task: Task, seed: int, samples: int) -
 
     Returns:
         ``reward``, the mean of its samples; ``uniform``, the exact mean of uniform decisions; ``gain``, the difference.
-        None where the agent proposes whole architectures and has no policy.
+        None where the agent has no policy (see `nas_agents.Agent.policy`).
     """
-    if isinstance(agent, nas_agents.Proposer):
+    policy = agent.policy()
+    if policy is None:
         return None
-    envs = task.make_envs(nas_agents.episodes_at_once(agent.config))
-    sampled = _Acting(agent, envs) if agent.drives_itself else agent
-    reward = sample_policy(sampled, envs, samples)
+    envs = task.make_envs(nas_agents.episodes_at_once(policy.config))
+    reward = sample_policy(_Acting(policy, envs) if policy.drives_itself else policy, envs, samples)
     uniform = whole_space(task).uniform_reward
     return {"reward": reward, "uniform": uniform, "gain": reward - uniform}
 

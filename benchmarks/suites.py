@@ -84,15 +84,21 @@ class Method:
         agent: name in `nas_agents.AGENTS`, or ``module:Class``; the name of the method itself where `kind` is no agent.
         settings: fields of its configuration and ``preset``, JSON values.
         kind: how it is run, a name in `nas_benchmarks.run.KINDS`.
+        label: what stands for the settings in the name, where they are long.
+        tuning: where the settings come from, `Tuned.to_json`; None where nobody tuned them.
     """
 
     agent: str
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     kind: str = "agent"
+    label: str = ""
+    tuning: Mapping[str, Any] | None = field(default=None, hash=False, compare=False)
 
     @property
     def name(self) -> str:
-        """By which records and tables refer to it: the agent and its settings."""
+        """By which records and tables refer to it: the agent and its settings, or the label that stands for them."""
+        if self.label:
+            return f"{self.agent} {self.label}"
         return self.agent + "".join(f" {key}={_plain(value)}" for key, value in self.settings.items())
 
     def to_json(self) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def _overall(rows: Sequence[Row], methods: Sequence[str], repetitions: int) -> T
         if seeds:
             counts.append(len(seeds))
             interval = stratified_bootstrap(iqm, matrix(scores[method], tasks, seeds), rng, repetitions)
-            cells = (method, _shown(interval, 4), str(len(seeds)), unique, gain, wall)
+            cells = (method, shown(interval, 4), str(len(seeds)), unique, gain, wall)
             found.append((-interval.value, cells))
         else:
             found.append((np.inf, (method, "not on all tasks", "", unique, gain, wall)))
@@ -184,7 +184,7 @@ def _per_task(rows: Sequence[Row], methods: Sequence[str]) -> Table:
         cells: list[str] = []
         for task in tasks:
             values = 100 * np.array(list(regrets[method].get(task, {}).values()))
-            cells.append(_shown(mean_interval(values, rng), 2) if len(values) else "")
+            cells.append(shown(mean_interval(values, rng), 2) if len(values) else "")
         lines.append((method, *cells))
     note = "mean held-out regret of the incumbent, x 100 (percentage points for accuracies); lower is better."
     return Table("Regret per task", ("method", *tasks), tuple(lines), (note,))
@@ -198,7 +198,7 @@ def _comparisons(rows: Sequence[Row], repetitions: int) -> list[Table]:
         lines = tuple(
             (
                 one.method,
-                _shown(one.improvement, 2),
+                shown(one.improvement, 2),
                 f"{one.test.difference:+.4f}",
                 f"{one.adjusted:.2g}" + (" *" if one.adjusted <= 0.05 else ""),
             )
@@ -217,7 +217,8 @@ def _comparisons(rows: Sequence[Row], repetitions: int) -> list[Table]:
     return tables
 
 
-def _shown(interval: Interval, digits: int) -> str:
+def shown(interval: Interval, digits: int) -> str:
+    """Return an interval as ``value [low, high]``, the value alone where there is a single run."""
     value = f"{interval.value:.{digits}f}"
     if np.isnan(interval.low):
         return value

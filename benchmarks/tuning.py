@@ -81,6 +81,11 @@ def _fall(count: int) -> tuple[tuple[float, int], ...]:
     return tuple((tenths / 10, count) for tenths in range(10, 0, -1))
 
 
+def _drop(count: int) -> tuple[tuple[float, int], ...]:
+    """Return epsilon 1 for so many episodes, then 0.2."""
+    return ((1.0, count), (0.2, 1))
+
+
 _SB3: Space = {"learning_rate": LogUniform(1e-4, 1e-2), "num_envs": OneOf((1, 4, 8, 16))}
 _PPO: Space = {**_SB3, "ent_coef": LogUniform(1e-4, 1e-1), "n_epochs": OneOf((4, 10, 20))}
 _DQN: Space = {
@@ -106,7 +111,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
             "replay_draws": OneOf((1, 10, 100)),
             "history": OneOf((1, 2, 3, None)),
             "initial_value": OneOf((0.0, 0.5, 1.0)),
-            "epsilon_schedule": OneOf(tuple(_fall(count) for count in (2, 5, 10, 20, 40, 80))),
+            "epsilon_schedule": OneOf((*map(_fall, (2, 5, 10, 20)), *map(_drop, (10, 20, 50, 100)))),
+            "redraws": OneOf((0, 100)),
         },
         "reinforce": {
             "learning_rate": LogUniform(1e-3, 1e-1),

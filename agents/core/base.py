@@ -197,6 +197,13 @@ class Agent(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no loop of its own; use nas_agents.run.")
 
+    def policy(self) -> Agent | None:
+        """Return what draws architectures from what was learnt, whether they were tried already or not.
+
+        None where there is no such distribution, as in a search that walks on from what it has seen.
+        """
+        return self
+
     def greedy(self) -> Greedy | None:
         """Return the architecture that it thinks best now and why; None if it learns no values of decisions."""
         return None
@@ -229,6 +236,10 @@ class Proposer(Agent):
     @abstractmethod
     def tell(self, encodings: Sequence[Encoding], returns: npt.NDArray[np.float64]) -> dict[str, float]:
         """Learn the returns of the proposals, in their order."""
+
+    def policy(self) -> Agent | None:
+        """Return None: proposals depend on what has been tried, unless a subclass says otherwise."""
+        return None
 
     def begin(self, num_envs: int) -> int:
         """Ask for proposals."""

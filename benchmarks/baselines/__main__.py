@@ -46,9 +46,6 @@ CHECKPOINTS = (100, 300, 1_000)
 
 POLICY_SAMPLES = 200
 
-WITHOUT_POLICY = ("local_search", "uct")
-"""Searches that never propose an architecture twice, so that what they would propose next says nothing of them."""
-
 
 class _Incumbents(Sink):
     """Keeps the architectures and their rewards, which are compared at the same fidelity only."""
@@ -80,8 +77,7 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
     found = _Incumbents()
     result = nas_agents.run(agent, envs, CHECKPOINTS[-1], seed, [found])
     standings = [envs.evaluator.standing(found.at(queries)) for queries in CHECKPOINTS]
-    # What proposes neighbours of its own record, or trains at chosen fidelities, has no policy to draw from.
-    policy = result.reason == "budget" and not found.fidelities and agent_name not in WITHOUT_POLICY
+    policy = agent.policy() if result.reason == "budget" else None
     return {
         "agent": agent_name,
         "settings": settings,
@@ -92,7 +88,7 @@ def search(agent_name: str, settings: dict[str, Any], seed: int, task: Task) -> 
         "regret": [standing.regret for standing in standings],
         "tied": [standing.tied for standing in standings],
         "final_policy_reward": (
-            sample_policy(agent, task.make_envs(config.batch_size), POLICY_SAMPLES) if policy else None
+            None if policy is None else sample_policy(policy, task.make_envs(config.batch_size), POLICY_SAMPLES)
         ),
     }
 

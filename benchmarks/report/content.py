@@ -119,6 +119,7 @@ class Facts:
         ended: how many runs ended how.
         failed_queries: of all runs together.
         training: queries by which policies were trained before, 0 where none were.
+        tuning: by method, where its settings come from: ``{"log", "trial", "trials", "queries"}``.
     """
 
     kind: str
@@ -135,6 +136,7 @@ class Facts:
     ended: Mapping[str, int]
     failed_queries: int
     training: int = 0
+    tuning: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

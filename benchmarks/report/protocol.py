@@ -41,6 +41,7 @@ def _suite(facts: Facts, citations: Citations, to: Markup) -> list[str]:
         *_judgement(facts, to),
         _statistics(facts, to),
         _training(facts, to),
+        _tuning(facts, to),
         _outcome(facts, to),
         _provenance(facts, to),
     ]
@@ -93,6 +94,25 @@ def _training(facts: Facts, to: Markup) -> str:
     return to.text(
         f"Policies were trained by {facts.training:,} queries before, which are no part of the budget of a run."
     )
+
+
+def _tuning(facts: Facts, to: Markup) -> str:
+    """Return what the settings were chosen by, the same for all methods that were tuned together."""
+    together: dict[tuple[int, int], list[str]] = {}
+    for method, tuning in facts.tuning.items():
+        together.setdefault((tuning["trials"], tuning["queries"]), []).append(method)
+    sentences = []
+    for (trials, queries), methods in together.items():
+        logs = dict.fromkeys(facts.tuning[method]["log"] for method in methods)
+        sentences.append(
+            to.text("The settings of ") + ", ".join(map(to.code, methods))
+            + to.text(
+                f" are each the best of {_count(trials, 'trial')} of a random search, the default settings among them, "
+                f"on synthetic landscapes that no suite scores, {queries:,} queries an agent; logs: "
+            )
+            + ", ".join(map(to.code, logs)) + "."
+        )  # fmt: skip
+    return " ".join(sentences)
 
 
 def _count(number: int, what: str) -> str:

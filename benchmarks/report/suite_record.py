@@ -126,6 +126,7 @@ def _facts(rows: Sequence[Row], order: Sequence[str], name: str) -> Facts:
         ended=Counter(row["ended"] for row in rows),
         failed_queries=sum(row["failed"] for row in rows),
         training=max(trainings, default=0),
+        tuning={row["method"]: row["tuning"] for row in rows if row.get("tuning")},
     )
 
 

@@ -56,8 +56,8 @@ def make_envs(space: SearchSpace = toy, num_envs: int = 8, landscape: int = 0) -
 
 
 def make_agent(space: SearchSpace = toy, seed: int = 0, preset: str | None = None, **config: Any) -> Any:
-    """Return a Q-learning agent over `space` whose states are whole prefixes, which can be written down by hand."""
-    return nas_agents.make("q_learning", make_envs(space), seed, preset, **{"history": None, **config})
+    """Return a Q-learning agent that repeats itself, with whole prefixes as states, as one writes them down by hand."""
+    return nas_agents.make("q_learning", make_envs(space), seed, preset, **{"history": None, "redraws": 0, **config})
 
 
 @pytest.mark.parametrize(
@@ -650,6 +650,63 @@ def test_a_setting_of_another_type_is_refused(field: str) -> None:
         make_agent(**{field: "0.5"})
 
 
+# --- no query for what is known --------------------------------------------------------------------
+
+
+def canonicals(agent: Any, batches: int, space: SearchSpace) -> list[Encoding]:
+    """Return the canonical architectures of so many batches of eight, each of which is learnt."""
+    found: list[Encoding] = []
+    envs = make_envs(space)
+    log = Log()
+    nas_agents.run(agent, envs, 8 * batches, 0, [log])
+    found += map(space.canonical, log.encodings)
+    return found
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.3])
+def test_with_redraws_no_architecture_is_played_twice(epsilon: float) -> None:
+    """Neither in one batch nor later, and an isomorphic one counts as the same: 400 of 6,466."""
+    agent = make_agent(cells, epsilon_schedule=((epsilon, 1),), redraws=100)
+    found = canonicals(agent, 50, cells)
+    assert len(set(found)) == len(found) == 400
+
+
+def test_without_redraws_architectures_are_played_again() -> None:
+    """With epsilon 0.1, most of 400 episodes."""
+    found = canonicals(make_agent(cells, epsilon_schedule=((0.1, 1),)), 50, cells)
+    assert len(set(found)) < 200
+
+
+def test_where_all_is_known_episodes_are_played_all_the_same() -> None:
+    """The toy space has fewer architectures than are asked for."""
+    found = canonicals(make_agent(redraws=10, epsilon_schedule=EXPLORE), 50, toy)
+    assert len(found) == 400 > len(set(found))
+
+
+def test_what_was_played_is_known_after_a_resume() -> None:
+    """No architecture of before is drawn again."""
+    agent = make_agent(cells, epsilon_schedule=((0.3, 1),), redraws=100)
+    before = canonicals(agent, 20, cells)
+    again = make_agent(cells, epsilon_schedule=((0.3, 1),), redraws=100)
+    again.load_state_dict(agent.state_dict())
+    assert set(before).isdisjoint(canonicals(again, 20, cells))
+
+
+def test_its_policy_plays_every_episode_by_the_same_values() -> None:
+    """What it has learnt, and not what it has left to try; its own generator is not drawn from."""
+    agent = with_values(make_agent(epsilon_schedule=EXPLOIT, redraws=10), {S0: [0.0, 0.4, 0.6, 0.0]})
+    before = agent.state_dict()["rng"]
+    policy = agent.policy()
+    assert (policy.config.redraws, set(first_actions(policy, 100))) == (0, {POOL})
+    assert agent.state_dict()["rng"] == before
+
+
+@pytest.mark.parametrize("preset", ["metaqnn", "blockqnn"])
+def test_the_published_searches_play_every_episode(preset: str) -> None:
+    """Repeats included: they are in the papers' memories too."""
+    assert nas_agents.AGENTS["q_learning"].presets[preset].redraws == 0
+
+
 # --- does it learn ---------------------------------------------------------------------------------
 
 
@@ -660,13 +717,13 @@ def test_it_learns_a_landscape(landscape: int) -> None:
     rng = np.random.default_rng(0)
     uniform = [evaluator.evaluate_one(toy.sample(rng)).metrics["valid_accuracy"] for _ in range(1000)]
     schedule = ((1.0, 200), (0.5, 150), (0.2, 150), (0.05, 1))
-    _, log = search(600, seed=landscape, landscape=landscape, epsilon_schedule=schedule)
+    _, log = search(600, seed=landscape, landscape=landscape, epsilon_schedule=schedule, redraws=0)
     assert np.mean(log.returns[-50:]) > np.mean(uniform) + 0.3
 
 
 def test_what_it_learnt_is_better_than_most_architectures() -> None:
     """The greedy architecture is among the best tenth of the toy space."""
-    agent, _ = search(600, epsilon_schedule=((1.0, 300), (0.3, 150), (0.1, 1)))
+    agent, _ = search(600, epsilon_schedule=((1.0, 300), (0.3, 150), (0.1, 1)), redraws=0)
     evaluator = SyntheticEvaluator(toy)
     accuracies = {e: evaluator.evaluate_one(e).metrics["valid_accuracy"] for e in toy.enumerate()}
     assert accuracies[agent.greedy().encoding] >= np.quantile(list(accuracies.values()), 0.9)

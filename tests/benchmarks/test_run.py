@@ -99,12 +99,12 @@ def test_methods_with_one_seed_begin_alike(suite: Suite) -> None:
 
 
 def test_a_policy_is_held_against_uniform_decisions(suite: Suite) -> None:
-    """One that learns nothing gains nothing but noise; a proposer has no policy."""
+    """One that learns nothing gains nothing but noise; a search that walks on from what it saw has no policy."""
     (found,) = perform(job(suite, "q_learning"))
     final = found["final_policy"]
     assert final["gain"] == pytest.approx(final["reward"] - final["uniform"])
     assert abs(final["gain"]) < 0.1
-    assert perform(job(suite, "random_search"))[0]["final_policy"] is None
+    assert perform(job(suite, "local_search"))[0]["final_policy"] is None
 
 
 def test_an_agent_with_a_loop_of_its_own_has_a_policy(small_table: Path) -> None:
