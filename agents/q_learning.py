@@ -65,7 +65,7 @@ INTERMEDIATE_REWARDS = ("none", "length", "max_length")
 
 @dataclass(frozen=True)
 class QLearningConfig:
-    """Settings of `QLearning`; the defaults are for budgets of about 1,000 queries.
+    """Settings of `QLearning`; the defaults are for budgets of about 1,000 queries, of which 200 explore.
 
     Learning rate and history are those of {0.2, 0.5} x {2, 3} with the lowest simple regret after 1,000 queries on
     synthetic landscapes; the schedule, among seven, was chosen on the table `digits` (mean over 12 seeds 0.02 points,

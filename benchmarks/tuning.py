@@ -1,7 +1,7 @@
 """Tuning by random search: the same number of queries for every agent, on landscapes that no suite scores.
 
 The landscapes are analytic (`evaluator="synthetic"`), with evaluation seeds that nothing else uses. The task
-``cell-digits`` is run beside them and shown, but has no part in the choice, since `main` scores it.
+``cell-digits`` is run beside them and shown, but has no part in the choice.
 """
 
 from __future__ import annotations

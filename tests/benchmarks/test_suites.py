@@ -146,7 +146,8 @@ def test_an_agent_stands_for_all_its_methods() -> None:
     main = SUITES["main"]
     named = [method.name for method in main.chosen_methods(["evolution preset=nats_bench"])]
     assert named == ["evolution preset=nats_bench"]
-    assert [method.name for method in main.chosen_methods(["q_learning"])] == ["q_learning"]
+    found = [method.name for method in main.chosen_methods(["q_learning"])]
+    assert found == ["q_learning tuned", "q_learning preset=metaqnn"]
 
 
 def test_an_unknown_suite_or_task_names_the_nearest() -> None:
