@@ -20,8 +20,8 @@ from .recorded import BASELINES, rows_at
 from .records import Row
 from .report.style import looks
 from .report.suite_record import banded, regret_curve
-from .statistics import Interval, iqm, mean_interval, probability_of_improvement, stratified_bootstrap
-from .summary import Table, check_one_protocol, final_scores, matrix, shared_seeds, shown
+from .statistics import Interval, iqm, mean_interval, probability_of_improvement, shown, stratified_bootstrap
+from .summary import Table, check_one_protocol, final_scores, matrix, shared_seeds
 
 RECORDS = (BASELINES / "main.parquet", BASELINES / "nats.parquet")
 """The recorded runs that come with the package."""

@@ -98,6 +98,14 @@ class Comparison:
     adjusted: float
 
 
+def shown(interval: Interval, digits: int) -> str:
+    """Return an interval as ``value [low, high]``, the value alone where there is a single run."""
+    value = f"{interval.value:.{digits}f}"
+    if np.isnan(interval.low):
+        return value
+    return f"{value} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
 # --- aggregates ------------------------------------------------------------------------------------
 
 
@@ -172,6 +180,29 @@ def mean_interval(values: Floats, rng: np.random.Generator, repetitions: int = 2
         InvalidArgument: as `stratified_bootstrap`.
     """
     return stratified_bootstrap(mean, np.asarray(values)[:, None], rng, repetitions, level)
+
+
+def difference_interval(
+    first: Floats, second: Floats, rng: np.random.Generator, repetitions: int = 20_000, level: float = 0.95
+) -> Interval:
+    """Return the mean of some runs minus that of others on one task, shapes [R] and [R'], with its interval.
+
+    The runs of either are drawn independently, so nothing is paired and their numbers may differ.
+
+    Raises:
+        InvalidArgument: as `stratified_bootstrap`.
+    """
+    columns = [_checked(np.asarray(values)[:, None])[:, 0] for values in (first, second)]
+    _check_interval(repetitions, level)
+    value = float(columns[0].mean() - columns[1].mean())
+    if min(map(len, columns)) == 1:
+        return Interval(value, np.nan, np.nan)
+    found = np.empty(repetitions)
+    for part in _chunks(repetitions, max(map(len, columns))):
+        one, other = (_resampled(rng, part, len(values)) @ values / len(values) for values in columns)
+        found[part] = one - other
+    low, high = _percentiles(found, level)
+    return Interval(value, float(low), float(high))
 
 
 def probability_of_improvement(

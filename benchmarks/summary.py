@@ -17,12 +17,12 @@ from .records import Row
 from .statistics import (
     REPETITIONS,
     Comparison,
-    Interval,
     holm,
     iqm,
     mean_interval,
     paired_test,
     probability_of_improvement,
+    shown,
     stratified_bootstrap,
 )
 from .suites import REFERENCES
@@ -215,14 +215,6 @@ def _comparisons(rows: Sequence[Row], repetitions: int) -> list[Table]:
         )
         tables[-1] = Table(last.title, last.columns, last.rows, (note,))
     return tables
-
-
-def shown(interval: Interval, digits: int) -> str:
-    """Return an interval as ``value [low, high]``, the value alone where there is a single run."""
-    value = f"{interval.value:.{digits}f}"
-    if np.isnan(interval.low):
-        return value
-    return f"{value} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
 def markdown(tables: Sequence[Table], title: str, first_line: str = "") -> str:

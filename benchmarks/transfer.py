@@ -27,7 +27,7 @@ from nas_gym.evaluators.core import Status
 from .markdown import replace_between
 from .metrics import Trace, best_so_far, score, simple_regret
 from .records import append_row, read_rows
-from .statistics import mean_interval
+from .statistics import difference_interval, mean_interval, shown
 from .tasks import Task, WholeSpace
 from .traces import TraceRecorder
 
@@ -281,15 +281,9 @@ def _advantages(
             for queries in checkpoints:
                 mine, theirs = (100 * regrets(rows, method, table, queries, kind) for method in (LEARNT, UNTRAINED[0]))
                 if len(mine) and len(theirs):
-                    low, high = np.quantile(_means(theirs, rng) - _means(mine, rng), (0.025, 0.975))
-                    cells.append(f"{theirs.mean() - mine.mean():.2f} [{low:.2f}, {high:.2f}]")
+                    cells.append(shown(difference_interval(theirs, mine, rng), 2))
             lines.append(f"| `{table}` | {label} | {' | '.join(cells)} |")
     return lines
-
-
-def _means(values: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return bootstrap means of independent runs."""
-    return values[rng.integers(len(values), size=(20_000, len(values)))].mean(axis=1)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nas_benchmarks import statistics
 from nas_benchmarks.statistics import (
     compare,
+    difference_interval,
     holm,
     iqm,
     mean,
@@ -327,6 +328,23 @@ def test_false_alarms_are_as_rare_as_the_p_value_says() -> None:
         paired_test(rng.normal(size=(12, 2)), rng.normal(size=(12, 2)), rng).p_value <= 0.05 for _ in range(400)
     )
     assert 0.02 <= alarms / 400 <= 0.08
+
+
+def test_a_difference_of_independent_runs_has_welch_s_interval(scipy_stats: Any) -> None:
+    """With many runs of either the bootstrap and the t distribution agree; their numbers differ."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1.0, 1.0, 400), rng.normal(0.5, 2.0, 300)
+    found = difference_interval(first, second, np.random.default_rng(1))
+    welch = scipy_stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high), abs=0.02)
+
+
+def test_a_difference_from_a_single_run_has_no_interval() -> None:
+    """One run says nothing of how runs vary."""
+    found = difference_interval(np.array([1.0]), np.array([0.5, 0.7]), np.random.default_rng(0))
+    assert found.value == pytest.approx(0.4)
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_the_difference_is_that_of_the_means() -> None:
