@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ _SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }  # fmt: skip
+
+_BREAKABLE = re.compile(r"\\_|[-=:/,]")
+
+_COLUMN, _PAGE = (3.4, 2.9), (6.8, 4.4)
+"""Inches of a chart beside text and of one as wide as the text."""
+_FITTING = 8
+"""Most methods whose legend fits below the smaller one."""
 
 _FONT: dict[Any, Any] = {
     "pdf.fonttype": 42,
@@ -52,8 +60,8 @@ class Latex:
         return latex(words).replace("95 \\%", "95\\,\\%")
 
     def code(self, name: str) -> str:
-        """Return a name as it is typed."""
-        return rf"\texttt{{{latex(name)}}}"
+        """Return a name as it is typed; a line may end behind its signs, as typewriter letters are not hyphenated."""
+        return r"\texttt{" + _BREAKABLE.sub(r"\g<0>\\allowbreak{}", latex(name)) + "}"
 
     def cite(self, keys: Sequence[str]) -> str:
         """Return a reference."""
@@ -115,7 +123,7 @@ def slug(words: str) -> str:
 
 
 def _table(table: Table, content: Content) -> str:
-    """Return a table for the package booktabs; method names and architectures are typed as they are."""
+    """Return a table for the packages booktabs and graphicx; method names and architectures are typed as they are."""
     to = Latex()
     is_suite = content.facts.kind == "suite"
     lines = [
@@ -131,13 +139,15 @@ def _table(table: Table, content: Content) -> str:
             r"\centering",
             rf"\caption{{{to.text(f'{caption} {notes}'.strip())}}}",
             rf"\label{{tab:{slug(table.title.split(' (')[0])}}}",
+            # No wider than the line, and no wider than it is.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             " & ".join(latex(name) for name in table.columns) + r" \\",
             r"\midrule",
             *lines,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]
@@ -148,6 +158,7 @@ def _example(content: Content, names: Sequence[str]) -> str:
     """Return a document that shows every part."""
     figures = [name for name in names if name.endswith(".pdf")]
     tables = [name for name in names if name.startswith("table-")]
+    size = r"width=\linewidth,height=.85\textheight,keepaspectratio"
     lines = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
@@ -157,7 +168,7 @@ def _example(content: Content, names: Sequence[str]) -> str:
         r"\section*{Protocol}",
         r"\input{protocol}",
         *(rf"\input{{{name.removesuffix('.tex')}}}" for name in tables),
-        *(rf"\begin{{figure}}\centering\includegraphics{{{name}}}\end{{figure}}" for name in figures),
+        *(rf"\begin{{figure}}\centering\includegraphics[{size}]{{{name}}}\end{{figure}}" for name in figures),
         r"\bibliographystyle{plain}",
         r"\bibliography{references}",
         r"\end{document}",
@@ -176,20 +187,21 @@ def _figures(content: Content) -> dict[str, bytes]:
         MissingExtra: matplotlib is not installed.
     """
     found = {}
+    size = _COLUMN if len(content.methods) <= _FITTING else _PAGE
     for task in content.tasks:
         curves = [curve for curve in content.curves if curve.task == task]
         name = slug(content.axis.title)
-        found[f"{name}-{slug(task)}.pdf"] = _pdf((3.4, 2.9), lambda figure, curves=curves, task=task: _draw_curves(
+        found[f"{name}-{slug(task)}.pdf"] = _pdf(size, lambda figure, curves=curves, task=task: _draw_curves(
             figure, content, curves, task
         ))  # fmt: skip
         if any(point.task == task for point in content.points):
             rows = math.ceil(len(content.costs) / 2)
-            size = (6.8, 0.5 + 2.1 * rows) if len(content.costs) > 1 else (3.4, 2.7)
-            found[f"costs-{slug(task)}.pdf"] = _pdf(size, lambda figure, task=task: _draw_costs(figure, content, task))
+            large = (6.8, 0.5 + 2.1 * rows) if len(content.costs) > 1 else (3.4, 2.7)
+            found[f"costs-{slug(task)}.pdf"] = _pdf(large, lambda figure, task=task: _draw_costs(figure, content, task))
     for scope in dict.fromkeys(curve.task for curve in content.profiles):
         curves = [curve for curve in content.profiles if curve.task == scope]
         name = f"profile-{slug(scope)}.pdf" if scope != ALL_TASKS else "profile.pdf"
-        found[name] = _pdf((3.4, 2.9), lambda figure, curves=curves, scope=scope: _draw_profiles(
+        found[name] = _pdf(size, lambda figure, curves=curves, scope=scope: _draw_profiles(
             figure, content, curves, scope
         ))  # fmt: skip
     return found
@@ -292,5 +304,6 @@ def _few_ticks(axis: Any) -> None:  # noqa: ANN401
 def _add_legend(figure: Any, axes: Any) -> None:  # noqa: ANN401
     """Put the legend below everything, where it covers no curve."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if figure.get_size_inches()[0] < 5 else 4
+    # Four columns of long names would not fit the page.
+    columns = 2 if figure.get_size_inches()[0] < 5 else 4 if max(map(len, labels)) < 24 else 3
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -18,7 +18,13 @@ def measure(table: str, nats_bench: Path | None) -> list[Row]:
     rows = [environments.single(table), environments.vector(table)]
     if nats_bench is not None:
         rows.append(tables.queries(table, nats_bench))
-    rows += [tables.first_load(table), *imports.cost(), searches.reinforce(table), *sb3.compare(table)]
+    rows += [
+        tables.first_load(table),
+        tables.memory(table),
+        *imports.cost(),
+        searches.reinforce(table),
+        *sb3.compare(table),
+    ]
     rows += [training.overhead(), training.two_workers(), *asynchrony.utilisation(), store.commits()]
     return [*rows, faults.injected_faults()]
 

@@ -56,3 +56,23 @@ def first_load(table: str) -> Row:
     )
     seconds = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7)]
     return below("first load of the table", min(seconds), 0.1, "s")
+
+
+def memory(table: str) -> Row:
+    """Measure by how much a fresh process grows when it loads a table and answers a query, after all imports."""
+    code = (
+        "import gc, gymnasium, nas_gym, numpy, pyarrow.parquet\n"
+        "from nas_gym.tables.format import TABLES, read_table\n"
+        "def resident():\n"
+        "    gc.collect()\n"
+        "    pyarrow.default_memory_pool().release_unused()\n"
+        "    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmRSS'))\n"
+        "gym = gymnasium.make('NAS-Cell-v0', evaluator='synthetic').unwrapped\n"
+        "gym.reset(seed=0)\n"
+        "before = resident()\n"
+        f"env = gymnasium.make('NAS-Cell-v0', table={table!r}).unwrapped\n"
+        "env.evaluator.evaluate_one(env.space.sample(numpy.random.default_rng(0)))\n"
+        "print((resident() - before) / 1024)"
+    )
+    megabytes = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
+    return below("memory of a full topology table", max(megabytes), 50, "MB")
