@@ -10,9 +10,10 @@ import pytest
 from suites_kit import rows
 
 from nas_benchmarks import main_result
-from nas_benchmarks.main_result import against, as_markdown, drawn_methods, gathered, ranking
+from nas_benchmarks.main_result import PAIRS, against, as_markdown, differences, drawn_methods, gathered, ranking
 from nas_benchmarks.recorded import pack
 from nas_benchmarks.records import Row
+from nas_benchmarks.suites import SUITES
 from nas_gym.errors import InvalidArgument
 
 GOOD = tuple(0.95 + 0.001 * seed for seed in range(24))
@@ -72,6 +73,19 @@ def test_where_the_reference_lacks_a_task_nothing_is_said() -> None:
     """The cell stays empty."""
     (line,) = against(rows({"local_search": POOR, "mine": GOOD}, "a") + rows({"mine": GOOD}, "b")).rows
     assert line[2] == ""
+
+
+def test_a_property_is_worth_the_regret_that_it_saves() -> None:
+    """In points, over paired seeds: every run of the method that has it is better by ten."""
+    first, second = PAIRS[0][1:]
+    (line,) = differences(rows({first: GOOD, second: POOR}, "a")).rows
+    assert line[2] == "10.00 [10.00, 10.00]"
+
+
+def test_the_methods_of_the_differences_are_in_the_suite() -> None:
+    """Otherwise a line would be missing without a word."""
+    known = {method.name for method in SUITES["main"].methods}
+    assert {name for pair in PAIRS for name in pair[1:]} <= known
 
 
 def test_tables_become_markdown_with_methods_as_they_are_typed() -> None:
