@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -182,9 +183,75 @@ def _blockqnn(dataset: str) -> PublishedSearch:
     )
 
 
+def _eas(dataset: str) -> PublishedSearch:
+    """Return the search of Cai et al. (AAAI 2018) for plain CNNs on CIFAR-10 or SVHN, its first stage."""
+    images = {"cifar10": 50_000, "svhn": 73_257}
+    if dataset not in images:
+        raise InvalidArgument(
+            f"EAS was published for {', '.join(images)}, not for {dataset!r}; name one with --env-arg dataset=..., or "
+            "leave --preset out."
+        )
+    # The released code trains from scratch for so long.
+    long = Value(300 if dataset == "cifar10" else 40)
+    augmentation = Value("crop,flip") if dataset == "cifar10" else Value("none")
+    return PublishedSearch(
+        agent="eas",
+        budget=Value(300, MEMORY, "networks of the first stage; the second one has 150, the released driver 15 x 10"),
+        env_args={
+            "dataset": Value(dataset),
+            "valid_share": Value(5000 / images[dataset], note="5,000 images"),
+            "start": Value("paper", MEMORY, "its layers and the levels of the first experiment"),
+            "wider": Value(4, note="steps, each of which asks every layer"),
+            "deeper": Value(5),
+            "max_layers": Value(10, note="places in a block"),
+            "objective": Value("tangent_accuracy"),
+            "repeat_query": Value("cache+charge", note="repeats are looked up, and part of the batch"),
+            "epochs": Value(20),
+            "batch_size": Value(64),
+            "optimiser": Value("sgd"),
+            "momentum": Value(0.9),
+            "learning_rate": Value(0.02),
+            "schedule": Value("cosine", note="there once an epoch, here after every update"),
+            "weight_decay": Value(1e-4),
+            "augmentation": augmentation,
+            "dropout": Value(0.0, OURS, "the released code has 0.2 behind convolutions where it is switched on"),
+            "start_epochs": dataclasses.replace(long, note="of trainings from scratch; the start's own are not stated"),
+            "start_learning_rate": Value(0.1, note="of trainings from scratch"),
+            "wider_noise": Value(0.01, note="standard deviations"),
+            "deeper_noise": Value(0.001),
+            "optimiser_state": Value("reset", OURS, "not stated"),
+        },
+        agent_args={
+            "preset": Value(
+                "eas2018", note="batches of 10, Adam 0.002, entropy 1e-5, baseline 0.95, LSTM 50, embedding 16"
+            )
+        },
+        final={
+            "top": Value(1, OURS, "how many is not stated"),
+            "epochs": long,
+            "batch_size": Value(64),
+            "optimiser": Value("sgd"),
+            "momentum": Value(0.9),
+            "learning_rate": Value(0.1),
+            "schedule": Value("cosine"),
+            "weight_decay": Value(1e-4),
+            "augmentation": augmentation,
+        },
+        published_cost="5 GPUs for about 2 days, both stages (from memory)",
+        deviations=(
+            "the second stage is a search of its own: train the best network for 100 epochs more and let 150 networks "
+            "grow from it, with --env-arg parent=RUN --env-arg start_epochs=100 --budget 150",
+            "all layers of a wider step are decided at once in the paper, here one after the other",
+            "images are standardised per channel, those of SVHN too",
+            "the cost below is that of the children, without the start network's",
+        ),
+    )
+
+
 PUBLISHED: Mapping[str, tuple[Callable[[str], PublishedSearch], str]] = {
     "NAS-MetaQNN-v0": (_metaqnn, "cifar10"),
     "NAS-BlockQNN-v0": (_blockqnn, "cifar100"),
+    "NAS-EAS-v0": (_eas, "cifar10"),
 }
 """By environment id: the search as a function of the data set, and the data set that it is for by default."""
 

@@ -38,7 +38,7 @@ from rich.text import Text
 from nas_gym.cli.console import key_values, output
 from nas_gym.envs.core.base import NASEnv
 from nas_gym.errors import InvalidArgument, MissingExtra, UnknownName
-from nas_gym.evaluators import TRAINING_EVALUATORS
+from nas_gym.evaluators import trains_networks
 from nas_gym.registration import ENVIRONMENTS
 from nas_gym.registry import resolve
 from nas_gym.testing import VECTOR_RULES, ContractViolation, VectorProbe, check_nas_env, check_rules, difference
@@ -742,7 +742,7 @@ def _trains(id_: str, factory: Any) -> bool:  # noqa: ANN401 - any callable, or 
     if factory is None or not str(getattr(factory, "__module__", "")).startswith("nas_gym."):
         return False
     evaluator = inspect.signature(factory).parameters.get("evaluator")
-    return evaluator is not None and evaluator.default in TRAINING_EVALUATORS
+    return evaluator is not None and trains_networks(evaluator.default)
 
 
 def _examine(check: _Check, patient: _Patient) -> _Finding:

@@ -38,7 +38,7 @@ from nas_gym.cli.estimate import print_estimate, print_published
 from nas_gym.envs.core.base import NASVectorEnv
 from nas_gym.envs.core.construction import ConstructionVectorEnv
 from nas_gym.errors import InvalidArgument, MissingExtra, ResumeError, UnknownName
-from nas_gym.evaluators import TRAINING_EVALUATORS
+from nas_gym.evaluators import trains_networks
 from nas_gym.evaluators.core import Queries, Status, stream_key
 from nas_gym.evaluators.decorators import Replayed
 from nas_gym.registration import ENVIRONMENTS
@@ -301,7 +301,8 @@ class Settings:
         if self.env not in ENVIRONMENTS:
             return {}
         takes = inspect.signature(resolve(ENVIRONMENTS[self.env].vector_entry_point)).parameters
-        if self.env_args.get("evaluator", TRAINING_EVALUATORS[0]) not in TRAINING_EVALUATORS:
+        usual = takes["evaluator"].default if "evaluator" in takes else None
+        if not trains_networks(self.env_args.get("evaluator", usual)):
             return {}
         found: dict[str, Any] = {"store": str(path / "store.sqlite")} if "store" in takes else {}
         if self.workers is not None and "workers" in takes:
@@ -460,6 +461,8 @@ def _describe(envs: NASVectorEnv, encoding: Encoding, reward: float | None, reas
         "reported": {name: {"value": value, "unit": evaluator.metrics[name].unit} for name, value in report.items()},
         "standing": None,
     }
+    if (artifact := evaluator.artifact(encoding)) is not None:
+        described["artifact"] = artifact
     if standing is not None:
         described["standing"] = {**asdict(standing), "tied_with_best": standing.tied}
     return described

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from gymnasium.vector import AutoresetMode
 
 from nas_gym.envs.core.construction import ConstructionEnv, ConstructionVectorEnv
-from nas_gym.errors import UnknownName
+from nas_gym.errors import InvalidArgument, InvalidEncoding, MissingExtra, UnknownName
 from nas_gym.evaluators import Evaluator, make_evaluator
+from nas_gym.evaluators.parents import find_parent
 from nas_gym.objectives import OBJECTIVES, Objective
 from nas_gym.search_spaces.eas import PAPER, SMALL, EASDenseSpace, EASSpace
 
@@ -40,17 +43,50 @@ def _parts(
     objective: str,
     metric: str | None,
     start: str,
-    counts: dict[str, int | None],
+    shape: dict[str, Any],
     settings: dict[str, Any],
 ) -> tuple[EASSpace | EASDenseSpace, Evaluator, Objective]:
     if start not in STARTS:
         raise UnknownName("start network", start, STARTS)
-    space = STARTS[start](**{name: count for name, count in counts.items() if count is not None})
+    space = _space(start, shape, settings["parent"], settings["store"])
     # The seed 0 is every evaluator's default; some take none.
     settings["evaluation_seed"] = settings["evaluation_seed"] or None
     fields = {} if metric is None else {"metric": metric}
-    built = make_evaluator(evaluator, space, recipe=dict(RECIPE), **settings)
+    built = make_evaluator(evaluator, space, shared=("parent",), recipe=dict(RECIPE), **settings)
     return space, built, OBJECTIVES[objective](**fields)
+
+
+def _space(start: str, shape: dict[str, Any], parent: str | None, store: str | None) -> EASSpace | EASDenseSpace:
+    """Return the space whose episodes begin at a published start network or at one that grew before."""
+    given = {name: value for name, value in shape.items() if value is not None}
+    network = given.pop("network", None)
+    if isinstance(network, str):
+        # What a search prints are its decisions; they stand for the layers that they lead to.
+        earlier = STARTS[start](**given)
+        with suppress(InvalidEncoding):
+            network = str(earlier.decode(earlier.from_string(network)))
+    if parent is not None:
+        network = _layers_of(parent, store, network)
+    return STARTS[start](**given, **({} if network is None else {"network": network}))
+
+
+def _layers_of(parent: str, store: str | None, network: str | None) -> str:
+    """Return the layers of a trained network, as the argument `network` names them.
+
+    Raises:
+        InvalidArgument: its weights are gone, or `network` names other layers.
+        MissingExtra: torch is not installed.
+        MorphError: the file is no network, or none of EAS's.
+    """
+    try:
+        from nas_gym.networks.eas_parents import layers_of
+        from nas_gym.networks.morph import load_parent
+    except ImportError as error:
+        raise MissingExtra("parent", "train", error) from error
+    found = layers_of(load_parent(find_parent(parent, None if store is None else Path(store))).graph)
+    if network is not None and network not in (str(found), found.short):
+        raise InvalidArgument(f"network = {network!r}, but the parent {parent} is {found}: leave network out.")
+    return str(found)
 
 
 class EASEnv(ConstructionEnv):
@@ -80,10 +116,29 @@ class EASEnv(ConstructionEnv):
 
     Deviations from the paper and its code: in a wider step all layers are decided at once there, here one after the
     other, each with the earlier decisions of the step in view. A full block is masked. What is observed also tells the
-    step and what the decision is about. The learning rate falls after every update, not after every epoch. There is no
-    second stage, in which the best network becomes the start. The default sizes and recipe are ours, made for minutes
-    on two cores; `nas_gym.envs.eas.PUBLISHED` has the arguments of the code's. The training of the start network is not
-    charged to `cost_seconds`.
+    step and what the decision is about. The learning rate falls after every update, not after every epoch. The default
+    sizes and recipe are ours, made for minutes on two cores; `nas_gym.envs.eas.PUBLISHED` has the arguments of the
+    code's. The training of the start network is not charged to `cost_seconds`.
+
+    **Two stages.** In the paper, the best network of a first search is trained on and becomes the start of a second
+    one. `parent` names it: the directory of the first search, a file of weights, or the `artifact` of an answer in the
+    `store`. Episodes then begin at its layers, which may grow to the levels of `start`, and children inherit its
+    weights as they are, or after `start_epochs` of further training. A second search on digits, in minutes:
+
+    ```text
+    nas-gym search --env NAS-EAS-v0 --agent eas --budget 60 --out runs/stage1
+    nas-gym search --env NAS-EAS-v0 --agent eas --budget 30 --out runs/stage2 --env-arg parent=runs/stage1 \
+        --env-arg start_epochs=10 --env-arg max_layers=6
+    ```
+
+    `network` without `parent` begins at layers that are trained from scratch: `"C8x3 C8x5 P C16x3 A F16"`; a DenseNet
+    `"S D4 D4 T D4 A"`, or with the widths of stem and transitions `"S8 D4 D4 T8 D4 A"`; or an architecture as a search
+    from the same `start` with the same counts prints it.
+
+    **Resumption.** A search that was killed goes on with the same architectures, weights and rewards, since all
+    trainings are seeded by what is trained, and all agents by the search; wherever the record ends, in a batch or
+    between two. Not so with `--workers N` (no barrier): there the agent learns from children in the order in which
+    their trainings end, which two runs of one seed do not share either.
 
     ## Action Space
 
@@ -130,12 +185,15 @@ class EASEnv(ConstructionEnv):
     | `image_size`, `subset`, `split_seed`, `valid_share` | | as in `NAS-Cell-Train-v0` |
     | `metric` | `None` = `"valid_accuracy"` | accuracy that the objective reads |
     | `start` | `"small"` | also `"demo"`, `"paper"`, `"densenet"`: the start network and its levels |
+    | `network` | `None` = of `start` | other layers to begin at, see Two stages |
+    | `parent` | `None` | trained network to begin at, see Two stages |
     | `wider` | `None` = as in the table | wider steps |
     | `deeper` | `None` = as in the table | deeper steps |
     | `max_layers` | `None` = as in the text | largest number of layers in a block |
     | `epochs`, `batch_size`, `learning_rate`, ... | 3, 50, 0.02, ... | fields of the children's `Recipe` |
-    | `start_epochs`, `start_learning_rate` | 20, 0.1 | training of the start network; the rest as the children |
+    | `start_epochs`, `start_learning_rate` | 20 (0 with `parent`), 0.1 | of the start network; else as the children |
     | `wider_noise`, `deeper_noise` | 0.01, 0.001 | on repeated and on inserted weights, in standard deviations |
+    | `optimiser_state` | `"reset"` | or `"mapped"`: children's optimisers remember their parent's gradients |
     | `cache_mb` | 1000 | megabytes of children's weights that the store keeps |
     | `max_parameters`, `max_train_seconds`, `latency`, ... | `None` | limits, as in `NAS-Cell-Train-v0` |
     | `workers` | `None` = `1` | worker processes; 0 = train in this process |
@@ -185,6 +243,8 @@ class EASEnv(ConstructionEnv):
         fidelity: int | None = None,
         *,
         start: str = "small",
+        network: str | None = None,
+        parent: str | None = None,
         wider: int | None = None,
         deeper: int | None = None,
         max_layers: int | None = None,
@@ -199,10 +259,10 @@ class EASEnv(ConstructionEnv):
         **training: Any,  # noqa: ANN401 - JSON scalars: fields of the recipe, the limits and the data
     ) -> None:
         """Create the environment; the class documents the arguments."""
-        counts = {"wider": wider, "deeper": deeper, "max_layers": max_layers}
+        shape = {"network": network, "wider": wider, "deeper": deeper, "max_layers": max_layers}
         settings = {"dataset": dataset, "workers": workers, "store": store, "evaluation_seed": evaluation_seed}
         super().__init__(
-            *_parts(evaluator, objective, metric, start, counts, {**settings, **training}),
+            *_parts(evaluator, objective, metric, start, shape, {**settings, "parent": parent, **training}),
             observation=observation,
             fidelity=fidelity,
             repeat_query=repeat_query,
@@ -224,6 +284,8 @@ class EASVectorEnv(ConstructionVectorEnv):
         fidelity: int | None = None,
         *,
         start: str = "small",
+        network: str | None = None,
+        parent: str | None = None,
         wider: int | None = None,
         deeper: int | None = None,
         max_layers: int | None = None,
@@ -239,10 +301,10 @@ class EASVectorEnv(ConstructionVectorEnv):
         **training: Any,  # noqa: ANN401 - JSON scalars: fields of the recipe, the limits and the data
     ) -> None:
         """Create the environments."""
-        counts = {"wider": wider, "deeper": deeper, "max_layers": max_layers}
+        shape = {"network": network, "wider": wider, "deeper": deeper, "max_layers": max_layers}
         settings = {"dataset": dataset, "workers": workers, "store": store, "evaluation_seed": evaluation_seed}
         super().__init__(
-            *_parts(evaluator, objective, metric, start, counts, {**settings, **training}),
+            *_parts(evaluator, objective, metric, start, shape, {**settings, "parent": parent, **training}),
             num_envs=num_envs,
             autoreset_mode=autoreset_mode,
             observation=observation,

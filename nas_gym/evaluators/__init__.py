@@ -3,39 +3,73 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
-from nas_gym.errors import InvalidArgument
+from nas_gym.errors import InvalidArgument, UnknownName
 from nas_gym.evaluators.core import Evaluation, Evaluations, Evaluator, Metric, Queries, Reference, Status
 from nas_gym.registry import Entry, Registry
 from nas_gym.search_spaces.core import SearchSpace
 
-EVALUATORS = Registry(
-    "evaluator",
-    {
-        "tabular": Entry("nas_gym.evaluators.tabular:TabularEvaluator", "look-up in a table of trained networks"),
-        "synthetic": Entry(
-            "nas_gym.evaluators.synthetic:SyntheticEvaluator", "analytic landscape with a known optimum, for any space"
-        ),
-        "training": Entry(
-            "nas_gym.evaluators.training:training_evaluator",
-            "trains every architecture from scratch, in worker processes",
-            "train",
-        ),
-        "inheriting": Entry(
-            "nas_gym.evaluators.inheriting:inheriting_evaluator",
-            "trains networks that inherit a trained parent's weights for a few epochs",
-            "train",
-        ),
-        "cost": Entry(
-            "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"
-        ),
-    },
-)
+
+@dataclass(frozen=True)
+class EvaluatorEntry(Entry):
+    """One row of `EVALUATORS`.
+
+    Attributes:
+        trains: whether it really trains networks, in worker processes, and keeps what it measured in a store.
+        example_space: name of a search space that it can answer for.
+    """
+
+    trains: bool = False
+    example_space: str = "nas_bench_201"
+
+
+_ENTRIES = {
+    "tabular": EvaluatorEntry("nas_gym.evaluators.tabular:TabularEvaluator", "look-up in a table of trained networks"),
+    "synthetic": EvaluatorEntry(
+        "nas_gym.evaluators.synthetic:SyntheticEvaluator", "analytic landscape with a known optimum, for any space"
+    ),
+    "training": EvaluatorEntry(
+        "nas_gym.evaluators.training:training_evaluator",
+        "trains every architecture from scratch, in worker processes",
+        "train",
+        trains=True,
+    ),
+    "inheriting": EvaluatorEntry(
+        "nas_gym.evaluators.inheriting:inheriting_evaluator",
+        "trains networks that inherit a trained parent's weights for a few epochs",
+        "train",
+        trains=True,
+        example_space="eas",
+    ),
+    "cost": EvaluatorEntry(
+        "nas_gym.evaluators.cost:CostEvaluator", "exact parameters and multiply-adds, untrained", "train"
+    ),
+}
+
+EVALUATORS = Registry("evaluator", _ENTRIES)
 """Evaluators by name; an entry is called with the search space and its own keyword arguments."""
 
-TRAINING_EVALUATORS = ("training", "inheriting")
-"""Those that really train networks, in worker processes, and keep what they measured in a store."""
+
+def trains_networks(name: object) -> bool:
+    """Tell whether a registered evaluator really trains networks and keeps what it measured in a store.
+
+    >>> trains_networks("training"), trains_networks("tabular"), trains_networks("my_module:MyClass")
+    (True, False, False)
+    """
+    return name in EVALUATORS and _ENTRIES[str(name)].trains
+
+
+def example_space(name: str) -> str:
+    """Return the name of a search space that a registered evaluator can answer for.
+
+    Raises:
+        UnknownName: no such evaluator.
+    """
+    if name not in _ENTRIES:
+        raise UnknownName("evaluator", name, _ENTRIES)
+    return _ENTRIES[name].example_space
 
 
 _PROPOSED = ("sizes", "recipe")
@@ -86,13 +120,15 @@ def make_evaluator(
 
 __all__ = [
     "EVALUATORS",
-    "TRAINING_EVALUATORS",
     "Evaluation",
     "Evaluations",
     "Evaluator",
+    "EvaluatorEntry",
     "Metric",
     "Queries",
     "Reference",
     "Status",
+    "example_space",
     "make_evaluator",
+    "trains_networks",
 ]

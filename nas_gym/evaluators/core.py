@@ -318,6 +318,10 @@ class Evaluator(ABC):
     def report(self, encoding: Encoding) -> dict[str, float]:
         """Return metrics for the final summary, held-out ones included; never shown to an agent."""
 
+    def artifact(self, encoding: Encoding) -> str | None:
+        """Return the content hash of the weights that an architecture left in the store, None where there are none."""
+        return None
+
     def reference(self, metric: str) -> Reference | None:
         """Return a metric's best, mean and worst value over the whole space, or None where unknown."""
         return None

@@ -35,6 +35,10 @@ class Decorator(Evaluator):
         """Return the inner report."""
         return self.inner.report(encoding)
 
+    def artifact(self, encoding: Encoding) -> str | None:
+        """Return the inner artifact."""
+        return self.inner.artifact(encoding)
+
     def reference(self, metric: str) -> Reference | None:
         """Return the inner reference."""
         return self.inner.reference(metric)

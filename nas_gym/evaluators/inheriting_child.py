@@ -1,4 +1,4 @@
-"""One child in a worker that inherits its parent's weights, and the start network, which inherits none."""
+"""One child in a worker that inherits its parent's weights, and the start network, which may inherit some, too."""
 
 from __future__ import annotations
 
@@ -26,8 +26,18 @@ from nas_gym.evaluators.child import (
 from nas_gym.evaluators.limits import Limits
 from nas_gym.evaluators.workers import Slot
 from nas_gym.networks import MORPHISMS
-from nas_gym.networks.fit import Fitting
-from nas_gym.networks.morph import GraphNetwork, MorphError, initial_state, load_network, save_network
+from nas_gym.networks.fit import Fitting, make_optimiser
+from nas_gym.networks.morph import (
+    GraphNetwork,
+    Morphed,
+    MorphError,
+    Parent,
+    initial_state,
+    load_parent,
+    save_parent,
+    transfer_optimiser,
+)
+from nas_gym.networks.morph.parents import GRAPH
 from nas_gym.networks.recipe import Recipe
 from nas_gym.search_spaces.core import Encoding
 
@@ -43,10 +53,12 @@ class InheritingTask(ChildTask):
     Attributes:
         start_recipe: how the start network is trained.
         noise: fields of the morphism's noise.
+        keeps_memory: whether networks leave what their optimiser remembers, and children begin with their parent's.
     """
 
     start_recipe: Recipe = field(default_factory=Recipe)
     noise: Mapping[str, float] = field(default_factory=dict)
+    keeps_memory: bool = False
 
     def build(self, encoding: Encoding, dataset: Shaped) -> nn.Module:
         """Return the untrained network of an encoding, the start network for none."""
@@ -58,7 +70,7 @@ class InheritingTask(ChildTask):
         return GraphNetwork(graph, {name: tensor.to(device) for name, tensor in state.items()})
 
     @property
-    def morphism(self) -> Any:  # noqa: ANN401 - offers `start`, `morph` and `noise`
+    def morphism(self) -> Any:  # noqa: ANN401 - offers `start`, `begin`, `morph` and `noise`
         """How a child inherits."""
         return MORPHISMS[self.space.name]
 
@@ -77,7 +89,7 @@ class InheritingJob(TrainingJob):
     """Ask for a training of the start network, or of a child.
 
     Attributes:
-        parent: file of the weights that the child inherits; None trains from scratch.
+        parent: file of the weights that are inherited; None trains from scratch.
     """
 
     parent: Path | None = None
@@ -122,7 +134,8 @@ class InheritedTraining(ChildTraining):
         """Build the network.
 
         Raises:
-            BuildFailed: the parent's weights are gone, damaged or of another network; names the file.
+            BuildFailed: the parent's weights are gone or damaged, which names the file, or of a network that cannot
+                grow into this one, which names both and the rule.
         """
         self.parent = parent
         super().__init__(worker, encoding, seed, deadline, curve)
@@ -131,25 +144,51 @@ class InheritedTraining(ChildTraining):
         """Return a training of the network with newly inherited weights; every restart repeats other units."""
         if self.parent is None:
             return super()._begin()
-        task = self.worker.task
+        recipe = self.worker.task.recipe
         seed = (self.seed + self.restarts) % 2**63
         generator = torch.Generator().manual_seed(seed)
         try:
-            graph, state = load_network(self.parent)
-            grown = task.morphism.morph(
-                task.space.decode(self.encoding),
-                graph,
-                {name: tensor.to(self.worker.device) for name, tensor in state.items()},
-                np.random.default_rng(seed),
-                self._images(generator),
-                task.morphism.noise(**task.noise),
-                task.recipe.dropout,
-            )
+            parent = load_parent(self.parent)
+            grown = self._grown(parent, seed, generator)
+            model = GraphNetwork(grown.graph, grown.state).to(memory_format=torch.channels_last)
+            fitting = Fitting(model, self.worker.data.train, recipe, generator, recipe.restart_factor**self.restarts)
+            if self.worker.task.keeps_memory:
+                self._remind(parent, grown, model, fitting)
         except MorphError as error:
             raise BuildFailed(f"the parent's weights cannot be inherited: {error}") from error
-        model = GraphNetwork(grown.graph, grown.state).to(memory_format=torch.channels_last)
-        factor = task.recipe.restart_factor**self.restarts
-        return Fitting(model, self.worker.data.train, task.recipe, generator, factor)
+        return fitting
+
+    def _grown(self, parent: Parent, seed: int, generator: torch.Generator) -> Morphed:
+        """Return the network with its parent's weights; the start network is the parent itself."""
+        task = self.worker.task
+        state = {name: tensor.to(self.worker.device) for name, tensor in parent.state.items()}
+        if self.encoding == START:
+            return task.morphism.begin(task.start, parent.graph, state, task.recipe.dropout)
+        return task.morphism.morph(
+            task.space.decode(self.encoding),
+            parent.graph,
+            state,
+            np.random.default_rng(seed),
+            self._images(generator),
+            task.morphism.noise(**task.noise),
+            task.recipe.dropout,
+        )
+
+    def _remind(self, parent: Parent, grown: Morphed, model: GraphNetwork, fitting: Fitting) -> None:
+        """Give the child's optimiser what its parent's remembers of the gradients, mapped like the weights.
+
+        Raises:
+            MorphError: the parent's file does not say, or speaks of another sort of optimiser.
+        """
+        if not parent.memory:
+            raise MorphError(
+                f"{self.parent} holds no memory of an optimiser: train the parent with optimiser_state='mapped', too, "
+                "or begin the children's with optimiser_state='reset'."
+            )
+        network = parent.network(self.worker.device)
+        optimiser = make_optimiser(list(network.parameters()), self.worker.task.recipe)
+        parent.remind(network, optimiser)
+        transfer_optimiser(grown, network, optimiser, model, fitting.optimiser)
 
     def _images(self, generator: torch.Generator) -> torch.Tensor:
         """Return the training images on which inserted normalisations are set."""
@@ -157,12 +196,15 @@ class InheritedTraining(ChildTraining):
         return train.images(torch.randperm(len(train), generator=generator)[:_STATISTICS_IMAGES])
 
     def pause(self, path: Path) -> None:
-        """Leave the network with its graph after the last epoch, a checkpoint before."""
+        """Leave the network with its graph after the last epoch, before that a checkpoint that says the graph."""
         model = self.fitting.model
-        if self.fitting.epoch < self.worker.task.recipe.epochs or not isinstance(model, GraphNetwork):
+        if not isinstance(model, GraphNetwork):
             super().pause(path)
+        elif self.fitting.epoch < self.worker.task.recipe.epochs:
+            progress = {"curve": self.curve, "restarts": self.restarts, GRAPH: model.graph.to_json()}
+            self.fitting.pause(path, progress)
         else:
-            save_network(path, model.graph, model.state())
+            save_parent(path, model, self.fitting.optimiser if self.worker.task.keeps_memory else None)
 
 
 def make_inheriting_worker(task: InheritingTask, slot: Slot) -> InheritingWorker:

@@ -32,7 +32,8 @@ MORPHISMS = Registry(
         "eas_dense": Entry("nas_gym.networks.eas_children:EASMorphism", "wider and deeper dense blocks", "train"),
     },
 )
-"""By the name of the search space: ``start`` builds the graph of the start network, ``morph`` a child from it."""
+"""By the name of the search space: ``start`` builds the graph of the start network, ``begin`` makes one of a
+network that grew before, ``morph`` a child of any ancestor."""
 
 
 def build(

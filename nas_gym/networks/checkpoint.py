@@ -90,7 +90,7 @@ def load_checkpoint(
             much, of another shape or of another type.
     """
     path = Path(path)
-    tensors, texts = _read(path)
+    tensors, texts = read_checkpoint(path)
     expected, found = _describe(optimiser), json.loads(texts["optimiser"])
     if found != expected:
         raise CheckpointError(f"{path}: the checkpoint is of the optimiser {found}, not of {expected}.")
@@ -144,8 +144,15 @@ def _describe(optimiser: torch.optim.Optimizer) -> list[str]:
     return described
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the texts of a file that is what it was when it was written."""
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the texts of a file that is what it was when it was written.
+
+    Tensors are called ``model.<tensor>``, ``optimiser.<number of the parameter>.<key>`` and ``generator.<name>``; the
+    text ``progress`` is JSON.
+
+    Raises:
+        CheckpointError: naming the file: it cannot be read, is damaged, or is no checkpoint.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}

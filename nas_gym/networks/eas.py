@@ -98,18 +98,36 @@ def plain_graph(
     """
     if not blocks or not all(blocks):
         raise InvalidArgument(f"blocks must be a sequence of non-empty sequences of widths, got {blocks!r}.")
-    smallest = 2 ** (len(blocks) - 1)
-    if min(input_shape[1:]) < smallest:
-        raise InvalidArgument(
-            f"images of {input_shape[1]}x{input_shape[2]} are too small for {len(blocks)} blocks: at least "
-            f"{smallest}x{smallest} is needed, or fewer blocks."
-        )
+    convolutions = [[(width, kernel) for width in widths] for widths in blocks]
+    return layered_plain_graph(input_shape, classes, convolutions, units, dropout)
+
+
+def layered_plain_graph(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    blocks: Sequence[Sequence[tuple[int, int]]],
+    units: Sequence[int],
+    dropout: float = 0.0,
+) -> Graph:
+    """Return a plain CNN as `plain_graph` does, layer by layer.
+
+    Args:
+        input_shape: (C, H, W) of an image.
+        classes: number of classes.
+        blocks: width and kernel of the convolutions of every block.
+        units: widths of the hidden fully connected layers.
+        dropout: probability behind every convolution but the first.
+
+    Raises:
+        InvalidArgument: an image too small for the poolings.
+    """
+    _check_halvings(input_shape, len(blocks))
     chain = _Chain()
     number = 0
-    for block, widths in enumerate(blocks):
+    for block, layers in enumerate(blocks):
         if block:
             chain.put(f"pool{block}", MaxPooling(2, 2))
-        for width in widths:
+        for width, kernel in layers:
             number += 1
             chain.normalised(f"conv{number}", Convolution(width, kernel), dropout if number > 1 else 0.0)
     chain.put("average", GlobalAveragePooling())
@@ -154,21 +172,46 @@ def dense_graph(
         raise InvalidArgument(
             f"depth must be {least} or more by multiples of {2 * blocks} for {blocks} blocks, got {depth!r}."
         )
-    smallest = 2 ** (blocks - 1)
-    if min(input_shape[1:]) < smallest:
-        raise InvalidArgument(
-            f"images of {input_shape[1]}x{input_shape[2]} are too small for {blocks} blocks: at least "
-            f"{smallest}x{smallest} is needed, or fewer blocks."
-        )
+    growths = ((growth,) * layers,) * blocks
+    return layered_dense_graph(input_shape, classes, growths, (None,) * blocks, bottleneck, reduction, dropout)
+
+
+def layered_dense_graph(
+    input_shape: tuple[int, int, int],
+    classes: int,
+    growths: Sequence[Sequence[int]],
+    widths: Sequence[int | None],
+    bottleneck: int = BOTTLENECK,
+    reduction: float = 0.5,
+    dropout: float = 0.0,
+) -> Graph:
+    """Return a DenseNet-BC as `dense_graph` does, layer by layer.
+
+    Args:
+        input_shape: (C, H, W) of an image.
+        classes: number of classes.
+        growths: outputs of the dense layers of every block.
+        widths: of the stem and of the transitions behind all blocks but the last; None = twice the mean growth rate
+            for the stem, the share `reduction` of its inputs for a transition.
+        bottleneck: width of the 1x1 convolutions in growth rates.
+        reduction: share of the channels that a transition leaves, rounded down.
+        dropout: probability behind every convolution but the first.
+
+    Raises:
+        InvalidArgument: an image too small for the transitions.
+    """
+    blocks = len(growths)
+    _check_halvings(input_shape, blocks)
+    every = [growth for block in growths for growth in block]
+    width = widths[0] or int(2 * sum(every) / len(every))
     chain = _Chain()
-    chain.put("stem", Convolution(2 * growth, 3))
-    width = 2 * growth
-    for block in range(1, blocks + 1):
-        for layer in range(1, layers + 1):
+    chain.put("stem", Convolution(width, 3))
+    for block, layers in enumerate(growths, start=1):
+        for layer, growth in enumerate(layers, start=1):
             _put_dense_layer(chain, f"block{block}_layer{layer}", growth, bottleneck, dropout)
             width += growth
         if block < blocks:
-            width = int(reduction * width)
+            width = widths[block] or int(reduction * width)
             chain.preactivated(f"transition{block}", Convolution(width, 1))
             if dropout:
                 chain.put(f"transition{block}_dropout", Dropout(dropout))
@@ -178,6 +221,16 @@ def dense_graph(
     chain.put("average", GlobalAveragePooling())
     chain.put("logits", Linear(classes))
     return Graph(input_shape, tuple(chain.nodes))
+
+
+def _check_halvings(input_shape: tuple[int, int, int], blocks: int) -> None:
+    """Raise InvalidArgument where images cannot be halved between so many blocks."""
+    smallest = 2 ** (blocks - 1)
+    if min(input_shape[1:]) < smallest:
+        raise InvalidArgument(
+            f"images of {input_shape[1]}x{input_shape[2]} are too small for {blocks} blocks: at least "
+            f"{smallest}x{smallest} is needed, or fewer blocks."
+        )
 
 
 def _put_dense_layer(chain: _Chain, name: str, growth: int, bottleneck: int, dropout: float) -> None:

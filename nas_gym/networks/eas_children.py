@@ -18,16 +18,19 @@ from torch import Tensor
 from nas_gym.networks.eas import (
     DEEPER_NOISE,
     WIDER_NOISE,
-    dense_graph,
     dense_layers,
-    plain_graph,
     widen_dense_layer,
     widen_transitions,
 )
+from nas_gym.networks.eas_parents import growth, layers_of, renamed, renaming, start_graph
 from nas_gym.networks.morph import (
+    AveragePooling,
+    Convolution,
     Dropout,
     Graph,
     GraphNetwork,
+    Linear,
+    MaxPooling,
     Morphed,
     MorphError,
     State,
@@ -39,7 +42,8 @@ from nas_gym.networks.morph import (
     unchanged,
     widen,
 )
-from nas_gym.search_spaces.growing import Deepen, DenseStart, PlainStart, Transformed, Widen
+from nas_gym.search_spaces.growing import Deepen, Transformed, Widen
+from nas_gym.search_spaces.starts import Start
 
 STATISTICS_IMAGES = 64
 """Training images on which the released code measures the statistics of inserted normalisations."""
@@ -87,26 +91,6 @@ class _Growing:
         return measure(GraphNetwork(graph, state), self.images, [name])[name]
 
 
-def start_graph(
-    start: PlainStart | DenseStart, input_shape: tuple[int, int, int], classes: int, dropout: float = 0.0
-) -> Graph:
-    """Return the network at the beginning of an episode.
-
-    Args:
-        start: which one.
-        input_shape: (C, H, W) of an image.
-        classes: number of classes K.
-        dropout: probability behind every convolution but the first.
-
-    Raises:
-        InvalidArgument: the images are too small.
-    """
-    if isinstance(start, PlainStart):
-        return plain_graph(input_shape, classes, start.blocks, start.units, start.kernel, dropout)
-    depth = 2 * start.blocks * start.layers + start.blocks + 1
-    return dense_graph(input_shape, classes, depth, start.growth, start.blocks, dropout=dropout)
-
-
 def morph(
     architecture: Transformed,
     graph: Graph,
@@ -116,12 +100,13 @@ def morph(
     noise: Noise | None = None,
     dropout: float = 0.0,
 ) -> Morphed:
-    """Return the child that an episode makes of its start network, with the start network's function up to noise.
+    """Return the network at the end of an episode, grown from its parent and with its parent's function up to noise.
 
     Args:
         architecture: the episode.
-        graph: of the start network, see `start_graph`.
-        state: weights of the start network.
+        graph: of the parent: the start network (see `start_graph`) or any other network from which the layers at the
+            end of the episode can grow, whatever its layers are called.
+        state: weights of the parent.
         rng: draws repeated units and noise.
         images: [N, C, H, W] on the device of the weights, for the statistics of inserted normalisations; None where
             the weights do not matter.
@@ -129,23 +114,81 @@ def morph(
         dropout: probability behind inserted convolutions.
 
     Raises:
-        MorphError: the graph is not that of the start network.
+        MorphError: the parent cannot grow into this network, or its dropout is another one; names both and the rule.
     """
-    expected = start_graph(architecture.start, graph.input_shape, graph.shapes[graph.output][0], dropout)
-    if graph != expected:
-        raise MorphError(
-            f"the parent is not the start network {architecture.start} with dropout {dropout:g}: the transforms of "
-            "this space begin there."
-        )
-    dense = isinstance(architecture.start, DenseStart)
-    places = _dense_places(graph, architecture.start) if dense else _plain_places(graph, architecture.start)
-    growing = _Growing(unchanged(graph, state), places, rng, noise or Noise(), images, dropout)
-    for transform in architecture.transforms:
+    classes = graph.shapes[graph.output][0]
+    names = renaming(graph, start_graph(architecture.start, graph.input_shape, classes, dropout))
+    if names is not None:
+        transforms = architecture.transforms
+    else:
+        parent = layers_of(graph)
+        _check_dropout(graph, dropout)
+        transforms = growth(parent, architecture)
+    dense = architecture.start.grown().dense
+    begun = unchanged(graph, state) if names is None else renamed(graph, state, names)
+    places = _dense_places if dense else _plain_places
+    growing = _Growing(begun, places(begun.graph), rng, noise or Noise(), images, dropout)
+    for transform in transforms:
         _STEPS[dense, type(transform)](growing, transform)
-    if dense:
-        follow = functools.partial(widen_transitions, rng=rng, noise=growing.noise.wider)
-        return growing.morphed.then(follow)
-    return growing.morphed
+    if not dense:
+        return growing.morphed
+    follow = functools.partial(widen_transitions, rng=rng, noise=growing.noise.wider)
+    morphed = growing.morphed.then(follow)
+    return morphed if names is not None else _as_wide(morphed, architecture, dropout, growing)
+
+
+def _check_dropout(graph: Graph, dropout: float) -> None:
+    """Raise MorphError for a parent with another dropout than its children have."""
+    found = {node.layer.probability for node in graph.nodes if isinstance(node.layer, Dropout)} or {0.0}
+    if found != {dropout}:
+        raise MorphError(
+            f"the parent has dropout {', '.join(f'{one:g}' for one in sorted(found))}, its children {dropout:g}: "
+            "choose the same one."
+        )
+
+
+def _as_wide(morphed: Morphed, architecture: Transformed, dropout: float, growing: _Growing) -> Morphed:
+    """Return a DenseNet with stem and transitions as wide as an episode from the start of its space makes them.
+
+    Raises:
+        MorphError: they are wider already.
+    """
+    graph = morphed.graph
+    expected = build(architecture, graph.input_shape, graph.shapes[graph.output][0], dropout).graph
+    for node, wanted in zip(graph.nodes, expected.nodes, strict=True):
+        have, width = graph.shapes[node.name][0], expected.shapes[wanted.name][0]
+        if not node.layer.produces or have == width:
+            continue
+        if have > width:
+            raise MorphError(
+                f"{node}: the parent has {have} units where its child {architecture} has {width}: layers only grow."
+            )
+        morphed = morphed.then(
+            lambda child, weights, name=node.name, width=width: widen(
+                child, weights, name, width, growing.rng, growing.noise.wider
+            )
+        )
+    return morphed
+
+
+def begin(start: Start, graph: Graph, state: State, dropout: float = 0.0) -> Morphed:
+    """Return a network of an earlier search as the network at the beginning of an episode.
+
+    Args:
+        start: its layers.
+        graph: of the network.
+        state: its weights.
+        dropout: probability behind every convolution but the first.
+
+    Raises:
+        MorphError: it has other layers or another dropout.
+    """
+    names = renaming(graph, start_graph(start, graph.input_shape, graph.shapes[graph.output][0], dropout))
+    if names is None:
+        found = layers_of(graph)
+        _check_dropout(graph, dropout)
+        raise MorphError(f"the parent is {found}, where the episodes of this space begin at {start.grown()}.")
+    return renamed(graph, state, names)
 
 
 def build(
@@ -175,6 +218,7 @@ class EASMorphism:
     """How children of EAS inherit weights; for `nas_gym.networks.MORPHISMS`."""
 
     start = staticmethod(start_graph)
+    begin = staticmethod(begin)
     morph = staticmethod(morph)
     noise = Noise
 
@@ -182,13 +226,18 @@ class EASMorphism:
 # --- plain chains ----------------------------------------------------------------------------------
 
 
-def _plain_places(graph: Graph, start: PlainStart | DenseStart) -> list[list[tuple[str, str]]]:
+def _plain_places(graph: Graph) -> list[list[tuple[str, str]]]:
     """Return the layers of every block, each with the last layer that belongs to it."""
-    blocks: list[tuple[int, ...]] = list(start.blocks) if isinstance(start, PlainStart) else []
-    names = iter(f"conv{number}" for number in range(1, sum(map(len, blocks)) + 1))
-    places = [[_end(graph, next(names)) for _ in widths] for widths in blocks]
-    units = start.units if isinstance(start, PlainStart) else ()
-    return [*places, [_end(graph, f"fc{position}") for position in range(1, len(units) + 1)]]
+    places: list[list[tuple[str, str]]] = [[]]
+    units: list[tuple[str, str]] = []
+    for node in graph.nodes[:-1]:
+        if isinstance(node.layer, Convolution):
+            places[-1].append(_end(graph, node.name))
+        elif isinstance(node.layer, MaxPooling):
+            places.append([])
+        elif isinstance(node.layer, Linear):
+            units.append(_end(graph, node.name))
+    return [*places, units] if units else places
 
 
 def _end(graph: Graph, name: str) -> tuple[str, str]:
@@ -220,12 +269,16 @@ def _insert_layer(growing: _Growing, transform: Deepen) -> None:
 # --- dense blocks ----------------------------------------------------------------------------------
 
 
-def _dense_places(graph: Graph, start: PlainStart | DenseStart) -> list[list[tuple[str, str]]]:
+def _dense_places(graph: Graph) -> list[list[tuple[str, str]]]:
     """Return the concatenations of every block."""
-    names = dense_layers(graph)
-    layers = start.layers if isinstance(start, DenseStart) else len(names)
-    pairs = [(name, name) for name in names]
-    return [pairs[first : first + layers] for first in range(0, len(pairs), layers)]
+    places: list[list[tuple[str, str]]] = [[]]
+    layers = set(dense_layers(graph))
+    for node in graph.nodes:
+        if node.name in layers:
+            places[-1].append((node.name, node.name))
+        elif isinstance(node.layer, AveragePooling):
+            places.append([])
+    return places
 
 
 def _widen_growth(growing: _Growing, transform: Widen) -> None:

@@ -156,6 +156,11 @@ class Fitting:
             layer.generator = noise
         return noise
 
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """What updates the weights."""
+        return self._optimiser
+
     def run_epoch(self, deadline: float = math.inf) -> float:
         """Train one epoch and return the mean loss; NaN or infinite once the training has diverged.
 

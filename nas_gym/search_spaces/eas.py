@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from nas_gym.errors import InvalidArgument
-from nas_gym.search_spaces.growing import Block, DenseStart, Layer, PlainStart, TransformSpace
+from nas_gym.search_spaces.growing import Block, TransformSpace
+from nas_gym.search_spaces.starts import DenseStart, GrownDense, GrownPlain, PlainStart
 
 FILTER_LEVELS = (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512)
 """Widths of convolutions in the paper's first experiment."""
@@ -53,6 +54,8 @@ class EASSpace(TransformSpace):
         unit_levels: widths of fully connected layers, ascending.
         kernels: of inserted convolutions, odd.
         max_layers: largest number of layers in a block.
+        network: layers of a start network that grew before, e.g. ``C8x3 C8x5 P C16x3 A F16``; `blocks`, `units` and
+            `kernel` are then not used.
 
     Raises:
         InvalidArgument: a value outside its range, or a width or kernel of the start network that is not a level.
@@ -69,9 +72,12 @@ class EASSpace(TransformSpace):
     unit_levels: tuple[int, ...] = DEMO_UNIT_LEVELS
     kernels: tuple[int, ...] = KERNELS
     max_layers: int = 10
+    network: str | None = None
 
     def __post_init__(self) -> None:
         """Make tuples of sequences and check the values."""
+        if self.network is not None:
+            self._begin_at(str(GrownPlain.parse(self.network)), "blocks", "units", "kernel")
         if not isinstance(self.blocks, Sequence) or not self.blocks:
             raise InvalidArgument(f"blocks must be a non-empty sequence of sequences of widths, got {self.blocks!r}.")
         object.__setattr__(self, "blocks", tuple(_numbers("a block of blocks", block) for block in self.blocks))
@@ -83,28 +89,35 @@ class EASSpace(TransformSpace):
             raise InvalidArgument(f"kernels must be odd, so that an inserted one has a centre, got {self.kernels}.")
         self._check()
 
-    @property
-    def start(self) -> PlainStart:
+    @cached_property
+    def start(self) -> PlainStart | GrownPlain:  # type: ignore[override]
         """The network at the beginning of every episode."""
-        return PlainStart(self.blocks, self.units, self.kernel)
+        return PlainStart(self.blocks, self.units, self.kernel) if self.network is None else self._layers
+
+    @cached_property
+    def _layers(self) -> GrownPlain:
+        """The start network layer by layer."""
+        if self.network is not None:
+            return GrownPlain.parse(self.network)
+        return PlainStart(self.blocks, self.units, self.kernel).grown()
 
     @cached_property
     def start_blocks(self) -> tuple[Block, ...]:  # type: ignore[override]
         """Blocks between poolings, the fully connected layers last."""
         found = [
-            Block(f"conv{number}", "C", _layers(widths, self.kernel), self.filter_levels, self.kernels, 2)
-            for number, widths in enumerate(self.blocks, start=1)
+            Block(f"conv{number}", "C", layers, self.filter_levels, self.kernels, 2)
+            for number, layers in enumerate(self._layers.convolutions, start=1)
         ]
-        if self.units:
+        if self._layers.units:
             code = 2 + len(self.filter_levels) * len(self.kernels)
-            found.append(Block("fc", "F", _layers(self.units, 0), self.unit_levels, (), code))
+            found.append(Block("fc", "F", self._layers.units, self.unit_levels, (), code))
         return tuple(found)
 
     @cached_property
     def separators(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         """Poolings between the blocks of convolutions, and the average behind the last."""
-        poolings = (("P",),) * (len(self.blocks) - 1)
-        return ((), *poolings, ("A",), ()) if self.units else ((), *poolings, ("A",))
+        poolings = (("P",),) * (len(self._layers.convolutions) - 1)
+        return ((), *poolings, ("A",), ()) if self._layers.units else ((), *poolings, ("A",))
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ class EASDenseSpace(TransformSpace):
         deeper: layers that are put in.
         growth_levels: growth rates, ascending.
         max_layers: largest number of layers in a block.
+        network: layers of a start network that grew before, e.g. ``S8 D4 D4 T8 D4 A``; `layers`, `blocks` and `growth`
+            are then not used.
 
     Raises:
         InvalidArgument: a value outside its range, or a growth rate of the start network that is not a level.
@@ -136,9 +151,12 @@ class EASDenseSpace(TransformSpace):
     deeper: int = 5
     growth_levels: tuple[int, ...] = GROWTH_LEVELS
     max_layers: int = 20
+    network: str | None = None
 
     def __post_init__(self) -> None:
         """Make a tuple of the levels and check the values."""
+        if self.network is not None:
+            self._begin_at(str(GrownDense.parse(self.network)), "layers", "blocks", "growth")
         for name in ("layers", "blocks"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -147,23 +165,25 @@ class EASDenseSpace(TransformSpace):
         _check_ascending("growth_levels", self.growth_levels)
         self._check()
 
-    @property
-    def start(self) -> DenseStart:
+    @cached_property
+    def start(self) -> DenseStart | GrownDense:  # type: ignore[override]
         """The network at the beginning of every episode."""
+        if self.network is not None:
+            return GrownDense.parse(self.network)
         return DenseStart(self.layers, self.blocks, self.growth)
 
     @cached_property
     def start_blocks(self) -> tuple[Block, ...]:  # type: ignore[override]
         """The dense blocks."""
-        layers = (Layer(self.growth),) * self.layers
         return tuple(
-            Block(f"dense{number}", "D", layers, self.growth_levels, (), 2) for number in range(1, self.blocks + 1)
+            Block(f"dense{number}", "D", layers, self.growth_levels, (), 2)
+            for number, layers in enumerate(self.start.grown().blocks, start=1)
         )
 
     @cached_property
     def separators(self) -> tuple[tuple[str, ...], ...]:  # type: ignore[override]
         """Stem, transitions, and the last one before the classifier."""
-        return (("S",), *((("T",),) * (self.blocks - 1)), ("A",))
+        return (("S",), *((("T",),) * (len(self.start_blocks) - 1)), ("A",))
 
 
 PAPER = {
@@ -184,10 +204,6 @@ SMALL = {
     "max_layers": 4,
 }
 """Settings of `EASSpace` for images of 8x8 pixels and minutes on two cores; ours."""
-
-
-def _layers(widths: Sequence[int], kernel: int) -> tuple[Layer, ...]:
-    return tuple(Layer(width, kernel) for width in widths)
 
 
 def _numbers(name: str, value: object, least: int = 1) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ Dimension letters: N rows of a batch, K features, C = `max_choices`, T layer tok
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -15,13 +16,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_gym.errors import InvalidArgument
 from nas_gym.search_spaces.core import Decision, Encoding, Lengths, Prefixes, SearchSpace
+from nas_gym.search_spaces.starts import Layer, Start
 
 WIDER, BLOCK, POSITION, KERNEL = range(4)
 """Kinds of decisions."""
@@ -31,23 +33,6 @@ _QUESTIONS = 4
 
 _WIDER_LABELS = ("keep", "wider")
 _CACHE_LIMIT = 200_000
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A hidden layer.
-
-    Attributes:
-        width: filters, units or growth rate.
-        kernel: of a convolution that is inserted or searched; 0 where there is no such choice.
-    """
-
-    width: int
-    kernel: int = 0
-
-    def __str__(self) -> str:
-        """Return width and kernel."""
-        return f"{self.width}x{self.kernel}" if self.kernel else str(self.width)
 
 
 @dataclass(frozen=True)
@@ -116,36 +101,6 @@ class Deepen:
 
 
 @dataclass(frozen=True)
-class PlainStart:
-    """A plain CNN: blocks of convolutions with pooling between, average, fully connected layers.
-
-    Attributes:
-        blocks: widths of the convolutions of every block.
-        units: widths of the fully connected layers.
-        kernel: of all convolutions.
-    """
-
-    blocks: tuple[tuple[int, ...], ...]
-    units: tuple[int, ...]
-    kernel: int
-
-
-@dataclass(frozen=True)
-class DenseStart:
-    """A DenseNet-BC.
-
-    Attributes:
-        layers: dense layers in each block.
-        blocks: number of blocks.
-        growth: growth rate of all layers.
-    """
-
-    layers: int
-    blocks: int
-    growth: int
-
-
-@dataclass(frozen=True)
 class Transformed:
     """The network at the end of an episode.
 
@@ -156,7 +111,7 @@ class Transformed:
         labels: of all layers, separators included, in order.
     """
 
-    start: PlainStart | DenseStart
+    start: Start
     blocks: tuple[tuple[Layer, ...], ...]
     transforms: tuple[Widen | Deepen, ...]
     labels: tuple[str, ...]
@@ -202,11 +157,12 @@ class TransformSpace(SearchSpace):
     wider: int
     deeper: int
     max_layers: int
+    network: str | None
     kinds: ClassVar[int] = 4
 
     @property
     @abstractmethod
-    def start(self) -> PlainStart | DenseStart:
+    def start(self) -> Start:
         """The network at the beginning of every episode."""
 
     @property
@@ -218,6 +174,23 @@ class TransformSpace(SearchSpace):
     @abstractmethod
     def separators(self) -> tuple[tuple[str, ...], ...]:
         """Labels of what comes before each block and behind the last one, one tuple more than there are blocks."""
+
+    def _begin_at(self, network: str, *unused: str) -> None:
+        """Note where episodes begin.
+
+        Args:
+            network: notation of the start network.
+            unused: fields that would describe it otherwise; they take their defaults, so that equal spaces are equal.
+        """
+        object.__setattr__(self, "network", network)
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            if one.name in unused:
+                object.__setattr__(self, one.name, one.default)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the space was made with; a start network only where it grew before, so that older keys stay valid."""
+        return {name: value for name, value in super().settings.items() if (name, value) != ("network", None)}
 
     def _check(self) -> None:
         """Check counts, levels and room.

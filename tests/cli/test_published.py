@@ -518,7 +518,7 @@ REFUSED = {
         ("--env", METAQNN, "--preset", "publishd"),
         "unknown preset of a search 'publishd'. Did you mean 'published'",
     ),
-    "environment": (("--preset", "published"), f"recorded for NAS-Cell-v0; there is one for {METAQNN}, {BLOCKQNN}."),
+    "environment": (("--preset", "published"), f"recorded for NAS-Cell-v0; there is one for {METAQNN}, {BLOCKQNN}, "),
     "data set": (
         ("--env", METAQNN, "--preset", "published", "--env-arg", "dataset=digits"),
         "MetaQNN was published for cifar10, svhn, mnist, not for 'digits'; name one with --env-arg dataset=",

@@ -20,6 +20,12 @@ QUICK: dict[str, Any] = {"wider": 1, "deeper": 1, "workers": 0, "epochs": 1, "st
 WIDE = (1, 0, 1, 0, 0, 2)
 
 
+def start_of(env: EASEnv) -> str:
+    """Return the layers at which episodes begin."""
+    space: Any = env.space
+    return str(space.start)
+
+
 def play(env: EASEnv, actions: tuple[int, ...]) -> tuple[float, dict[str, Any]]:
     """Play an episode and return the last reward and info."""
     env.reset()
@@ -68,6 +74,19 @@ def test_a_layer_at_the_top_cannot_grow() -> None:
     assert (terminated, info["status"]) == (True, "invalid_action")
 
 
+def test_an_episode_may_begin_at_other_layers() -> None:
+    """In their notation, or as a search from the same start prints them."""
+    for network in ("C16x3 C16x5 P C16x3 A F32", "wider keep wider conv1 after1 5x5"):
+        env = EASEnv(evaluator="synthetic", wider=1, deeper=1, network=network)
+        assert start_of(env) == "C16x3 C16x5 P C16x3 A F32"
+
+
+def test_layers_that_are_none_are_refused() -> None:
+    """Naming the first token that is wrong."""
+    with pytest.raises(InvalidArgument, match="token 1 is 'X'"):
+        EASEnv(evaluator="synthetic", network="C16x3 X")
+
+
 def test_an_unknown_start_names_the_nearest() -> None:
     """A misspelt one is an error."""
     with pytest.raises(UnknownName, match="Did you mean 'small'"):
@@ -90,6 +109,38 @@ def test_the_reward_is_the_tangent_of_the_accuracy(tmp_path: Path) -> None:
     assert info["status"] == "ok"
     assert reward == pytest.approx(math.tan(info["metrics"]["valid_accuracy"] * math.pi / 2))
     assert info["cost_seconds"] == pytest.approx(info["metrics"]["train_seconds"], rel=0.1)
+
+
+@needs_torch
+@pytest.mark.usefixtures("one_thread")
+def test_an_episode_may_begin_at_a_child(tmp_path: Path) -> None:
+    """By the content hash of its weights: at its layers, with its accuracy."""
+    settings = {"store": str(tmp_path / "store.sqlite"), **QUICK, "start_epochs": 8}
+    env = EASEnv(**settings)
+    _, info = play(env, WIDE)
+    artifact = env.evaluator.artifact(info["encoding"])
+    env.close()
+    grown = EASEnv(**{**settings, "start_epochs": None}, parent=artifact)
+    assert start_of(grown) == str(env.space.decode(info["encoding"]))
+    _, after = play(grown, (0,) * 4 + (0, 0, 0))
+    grown.close()
+    assert after["status"] == "ok", after
+    assert after["metrics"]["valid_accuracy"] > info["metrics"]["valid_accuracy"] - 0.1
+
+
+@needs_torch
+@pytest.mark.usefixtures("one_thread")
+def test_layers_beside_a_parent_must_be_its_own(tmp_path: Path) -> None:
+    """Else the weights could not be inherited."""
+    settings = {"store": str(tmp_path / "store.sqlite"), **QUICK}
+    env = EASEnv(**settings)
+    _, info = play(env, WIDE)
+    artifact = env.evaluator.artifact(info["encoding"])
+    env.close()
+    layers = str(env.space.decode(info["encoding"]))
+    assert start_of(EASEnv(**settings, parent=artifact, network=layers)) == layers
+    with pytest.raises(InvalidArgument, match=r"network = 'C8x3 A', but the parent .* leave network out"):
+        EASEnv(**settings, parent=artifact, network="C8x3 A")
 
 
 @needs_torch

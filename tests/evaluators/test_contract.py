@@ -14,13 +14,23 @@ from hypothesis import strategies as st
 from toys import ToySpace
 
 from nas_gym.errors import FidelityError, InvalidArgument, TableError, UnknownName
-from nas_gym.evaluators import EVALUATORS, Evaluation, Evaluations, Evaluator, Metric, Queries, Status, make_evaluator
+from nas_gym.evaluators import (
+    EVALUATORS,
+    Evaluation,
+    Evaluations,
+    Evaluator,
+    Metric,
+    Queries,
+    Status,
+    example_space,
+    make_evaluator,
+    trains_networks,
+)
 from nas_gym.evaluators.core import check_metric, stream_key
 from nas_gym.evaluators.decorators import Cached
 from nas_gym.evaluators.synthetic import SyntheticEvaluator
 from nas_gym.evaluators.tabular import TabularEvaluator
-from nas_gym.search_spaces import Batch, Encoding, SearchSpace
-from nas_gym.search_spaces.eas import EASSpace
+from nas_gym.search_spaces import SEARCH_SPACES, Batch, Encoding, SearchSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 from nas_gym.tables.format import Measurement, Table, read_table, write_table
 
@@ -717,9 +727,22 @@ def test_registered_evaluators_are_evaluators(name: str) -> None:
     """Every row of the registry makes an object of the contract from a search space."""
     if EVALUATORS.entries[name].extra:
         pytest.importorskip("torch")
-    # Weights are inherited where the space says how its architectures grow from each other.
-    space = EASSpace() if name == "inheriting" else NASBench201Space()
-    assert isinstance(EVALUATORS[name](space), Evaluator)
+    assert isinstance(EVALUATORS[name](SEARCH_SPACES[example_space(name)]()), Evaluator)
+
+
+def test_an_unknown_evaluator_has_no_example() -> None:
+    """The message names the nearest."""
+    with pytest.raises(UnknownName, match="Did you mean 'training'"):
+        example_space("trainin")
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_what_trains_takes_a_store(name: str) -> None:
+    """The row of the registry says so truly: only those that train networks keep a store."""
+    if EVALUATORS.entries[name].extra:
+        pytest.importorskip("torch")
+    evaluator = EVALUATORS[name](SEARCH_SPACES[example_space(name)]())
+    assert trains_networks(name) == hasattr(type(evaluator), "store")
 
 
 def test_a_known_metric_is_returned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle  # noqa: TID251 - evaluators travel to the processes of vector environments
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 
 from nas_gym.errors import FidelityError, InvalidArgument, StoreError, UnknownName
 from nas_gym.evaluators import Evaluation, Queries, Status, make_evaluator
+from nas_gym.evaluators.decorators import Cached
 from nas_gym.evaluators.inheriting import InheritingEvaluator, inheriting_evaluator
 from nas_gym.evaluators.store import EvaluationStore
 from nas_gym.evaluators.stored import SCRATCH
-from nas_gym.networks.morph import load_network
+from nas_gym.networks.morph import load_network, load_parent
 from nas_gym.search_spaces.eas import EASDenseSpace, EASSpace
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space
 
@@ -241,12 +243,124 @@ def test_a_parent_that_is_damaged_fails_its_children_until_it_is_mended(store: P
     assert one.evaluate_one(OTHER).status is Status.OK
 
 
-def test_a_parent_of_another_network_is_refused(store: Path) -> None:
-    """A grown child is not what the transforms of the space begin at."""
+def test_a_parent_that_cannot_grow_into_the_child_is_refused(store: Path) -> None:
+    """Layers do not become narrower; the message names both networks."""
     one = evaluator(store=store)
     answer = one.evaluate_one(OTHER, parent=one.evaluate_one(WIDE).artifact)
     assert answer.status is Status.BUILD_ERROR
-    assert "not the start network" in answer.message
+    assert "the parent C16x3 C16x3 A F32 cannot grow into C8x3 A F16 F16" in answer.message
+
+
+def second(store: Path, parent: str | None, **settings: Any) -> InheritingEvaluator:
+    """Return the evaluator of a search that begins at the child `WIDE`."""
+    grown = dataclasses.replace(space, network=str(space.decode(WIDE)), filter_levels=(8, 16, 32), max_layers=4)
+    return inheriting_evaluator(grown, **{**QUICK, "start_epochs": None, "store": store, "parent": parent, **settings})
+
+
+def test_a_child_is_a_parent(store: Path) -> None:
+    """Of the second search, without a training in between; and so is its child, of a third one."""
+    first = evaluator(store=store).evaluate_one(WIDE)
+    two = second(store, first.artifact)
+    encoding = two.space.canonical((1, 1, 0, 0, 0, 1))
+    answer = two.evaluate_one(encoding)
+    assert answer.status is Status.OK, answer.message
+    assert (two.start_weights, two.trained_epochs) == (first.artifact, 1)
+    assert answer.metrics["valid_accuracy"] > first.metrics["valid_accuracy"] - 0.1
+    three = EASSpace(**{**two.space.settings, "network": str(two.space.decode(encoding)), "filter_levels": (8, 16, 32)})
+    third = inheriting_evaluator(three, **{**QUICK, "start_epochs": None, "store": store, "parent": answer.artifact})
+    assert third.evaluate_one(three.sample(np.random.default_rng(0))).status is Status.OK
+
+
+def test_a_grandparent_is_a_parent(store: Path) -> None:
+    """A query may name any network from which its architecture can grow, such as the start network of all."""
+    one = evaluator(store=store)
+    two = second(store, one.evaluate_one(WIDE).artifact)
+    answer = two.evaluate_one(two.space.canonical((1, 1, 0, 0, 0, 1)), parent=one.start_weights)
+    assert answer.status is Status.OK, answer.message
+
+
+def test_a_paused_child_is_a_parent(store: Path) -> None:
+    """Its checkpoint says the graph."""
+    paused = evaluator(store=store, epochs=2).evaluate_one(WIDE, fidelity=1)
+    two = second(store, paused.artifact)
+    answer = two.evaluate_one(two.space.canonical((1, 1, 0, 0, 0, 1)))
+    assert answer.status is Status.OK, answer.message
+
+
+def test_a_second_start_network_may_be_trained_on(store: Path) -> None:
+    """From its parent's weights, once; its children inherit the result."""
+    parent = evaluator(store=store).evaluate_one(WIDE)
+    two = second(store, parent.artifact, start_epochs=2, start_learning_rate=0.02)
+    assert two.evaluate_one(two.space.sample(np.random.default_rng(0))).status is Status.OK
+    trained = two.store.get(two.start_key)
+    assert trained is not None
+    assert two.start_key.parent == parent.artifact != two.start_weights
+    assert trained.curve["valid_accuracy"][0] > parent.metrics["valid_accuracy"] - 0.1
+    assert two.trained_epochs == 3
+
+
+def test_weights_of_another_store_are_taken_over(store: Path, tmp_path: Path) -> None:
+    """Once, under their content; the search then needs no other store."""
+    one = evaluator(store=store)
+    artifact = str(one.evaluate_one(WIDE).artifact)
+    two = second(tmp_path / "second.sqlite", str(one.store.artifact_path(artifact)))
+    encoding = two.space.sample(np.random.default_rng(0))
+    assert two.evaluate_one(encoding).status is Status.OK
+    path = two.store.artifact_path(artifact)
+    assert path is not None
+    assert path.is_relative_to(tmp_path / "second.artifacts")
+    assert two.store.verify() == []
+
+
+def test_a_second_search_without_its_parent_fails_its_children(tmp_path: Path) -> None:
+    """The message names the file, which may come back."""
+    two = second(tmp_path / "store.sqlite", str(tmp_path / "gone"))
+    answer = two.evaluate_one(two.space.sample(np.random.default_rng(0)))
+    assert answer.status is Status.BUILD_ERROR
+    assert f"there is no file {tmp_path / 'gone'}" in answer.message
+
+
+def test_a_parent_of_other_layers_fails_the_second_search(store: Path) -> None:
+    """The start network of the first one is not what the second begins at."""
+    two = second(store, evaluator(store=store).start_weights, start_epochs=1)
+    answer = two.evaluate_one(two.space.sample(np.random.default_rng(0)))
+    assert answer.status is Status.BUILD_ERROR
+    assert "the parent is C8x3 A F16, where the episodes of this space begin at C16x3 C16x3 A F32" in answer.message
+
+
+# --- what optimisers remember ----------------------------------------------------------------------
+
+
+def test_an_optimisers_memory_is_inherited(store: Path) -> None:
+    """Then the child is another training, under another key, whose first steps go on where its parent's ended."""
+    reset, mapped = evaluator(store=store), evaluator(store=store, optimiser_state="mapped")
+    answers = [one.evaluate_one(OTHER) for one in (reset, mapped)]
+    assert [answer.status for answer in answers] == [Status.OK] * 2
+    assert untimed(answers[0]) != untimed(answers[1])
+    memories = [load_parent(start_file(one)).memory for one in (reset, mapped)]
+    assert memories[0] == {}
+    assert memories[1]["conv1.weight"]["momentum_buffer"].shape == (8, 1, 3, 3)
+
+
+def start_file(one: InheritingEvaluator) -> Path:
+    """Return the file of the start network."""
+    path = one.store.artifact_path(str(one.start_weights))
+    assert path is not None
+    return path
+
+
+def test_a_parent_without_a_memory_cannot_hand_it_on(store: Path) -> None:
+    """The message says what to do."""
+    parent = evaluator(store=store).start_weights
+    answer = evaluator(store=store, optimiser_state="mapped").evaluate_one(OTHER, parent=parent)
+    assert answer.status is Status.BUILD_ERROR
+    assert "holds no memory of an optimiser" in answer.message
+
+
+def test_an_unknown_state_of_the_optimiser_names_the_nearest() -> None:
+    """A misspelt one is an error."""
+    with pytest.raises(UnknownName, match="Did you mean 'mapped'"):
+        evaluator(optimiser_state="maped")
 
 
 def test_a_query_may_name_its_parent(store: Path) -> None:
@@ -279,13 +393,14 @@ def children(count: int) -> list[tuple[int, ...]]:
 
 
 def test_the_oldest_children_lose_their_weights_first(store: Path) -> None:
-    """With room for one or two of them; the start network stays."""
-    one = evaluator(store=store, cache_mb=0.06)
-    artifacts = [str(one.evaluate_one(child).artifact) for child in children(5)]
-    there = [one.store.artifact_path(artifact) is not None for artifact in artifacts]
+    """With room for two or three of them; the start network stays, and so does the most accurate child."""
+    one = evaluator(store=store, cache_mb=0.09)
+    answers = [one.evaluate_one(child) for child in children(5)]
+    best = max(answers, key=lambda answer: answer.metrics["valid_accuracy"])
+    there = [one.store.artifact_path(str(answer.artifact)) is not None for answer in answers if answer is not best]
     assert there == sorted(there)
     assert not there[0]
-    assert there[-1]
+    assert one.store.artifact_path(str(best.artifact)) is not None
     assert one.store.artifact_path(str(one.start_weights)) is not None
     assert one.store.verify() == []
 
@@ -299,6 +414,16 @@ def test_weights_that_were_a_parent_are_never_evicted(store: Path) -> None:
     for child in children(3):
         full.evaluate_one(child)
     assert all(one.store.artifact_path(str(found.start_weights)) for found in (one, longer))
+
+
+def test_the_weights_of_an_architecture_can_be_asked_for(store: Path) -> None:
+    """As long as they are there; what was not trained has none."""
+    one = evaluator(store=store)
+    answer = one.evaluate_one(WIDE)
+    assert one.artifact(WIDE) == Cached(one).artifact(WIDE) == answer.artifact
+    assert one.artifact(OTHER) is None
+    one.store.remove_artifact(str(answer.artifact))
+    assert one.artifact(WIDE) is None
 
 
 def test_without_a_cache_no_weights_are_written(store: Path) -> None:

@@ -24,6 +24,7 @@ SPACES: list[SearchSpace] = [
     *(make_space(name, SMALLER.get(name)) for name in SEARCH_SPACES),
     MetaQNNSpace(**REDUCED),
     EASSpace(blocks=((8, 8),), units=(), wider=1, deeper=2, filter_levels=(8, 16), kernels=(1, 3), max_layers=4),
+    EASSpace(network="C8x3 C16x1 P C8x3 A", wider=1, deeper=1, filter_levels=(8, 16), kernels=(1, 3), max_layers=3),
 ]
 SMALL_ENOUGH = 100_000
 

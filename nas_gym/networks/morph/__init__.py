@@ -32,6 +32,7 @@ from nas_gym.networks.morph.network import (
     save_network,
 )
 from nas_gym.networks.morph.optimiser import Transfer, transfer_optimiser
+from nas_gym.networks.morph.parents import Parent, load_parent, save_parent
 from nas_gym.networks.morph.paths import replicate_add, replicate_concat, split_concat
 from nas_gym.networks.morph.repair import mimic
 from nas_gym.networks.morph.statistics import Statistics, measure
@@ -62,6 +63,7 @@ __all__ = [
     "Morphed",
     "Node",
     "NotPreserving",
+    "Parent",
     "Segment",
     "State",
     "Statistics",
@@ -75,6 +77,7 @@ __all__ = [
     "insert",
     "insert_dense_layer",
     "load_network",
+    "load_parent",
     "measure",
     "mimic",
     "replace_identity",
@@ -83,6 +86,7 @@ __all__ = [
     "replicate_units",
     "replication_map",
     "save_network",
+    "save_parent",
     "split_concat",
     "substitute",
     "transfer_optimiser",

@@ -29,6 +29,9 @@ FORMAT = "nas-gym graph network 1"
 
 METADATA_KEY = "nas_gym"
 
+OTHERS = "more/"
+"""Begins the names of tensors that are no weights; no layer can be called so."""
+
 
 class GraphNetwork(nn.Module):
     """The module of a graph: images [N, C, H, W] -> what its last layer puts out, e.g. logits [N, K].
@@ -115,15 +118,22 @@ def initial_state(graph: Graph, generator: torch.Generator, initialisation: str 
     return {name: tensor.detach() for name, tensor in layers.state_dict().items()}
 
 
-def save_network(path: Path, graph: Graph, state: State) -> None:
+def save_network(path: Path, graph: Graph, state: State, more: Mapping[str, Tensor] | None = None) -> None:
     """Write graph and weights into one safetensors file; an older one is replaced at the end.
+
+    Args:
+        path: of the file.
+        graph: of the network.
+        state: its weights.
+        more: other tensors, such as what an optimiser remembers; `load_network` leaves them out.
 
     Raises:
         MorphError: the weights are not of this graph, or the file cannot be written.
     """
     path = Path(path)
     check_state(graph, state)
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    every = {**state, **{f"{OTHERS}{name}": tensor for name, tensor in (more or {}).items()}}
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in every.items()}
     # One entry: several are written in any order, and equal networks must be equal files.
     described = {"format": FORMAT, "graph": graph.to_json()}
     texts = {METADATA_KEY: json.dumps(described, separators=(",", ":"))}
@@ -151,7 +161,7 @@ def load_network(path: Path) -> tuple[Graph, dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys() if not name.startswith(OTHERS)}
     except OSError as error:
         raise MorphError(f"{path}: the network cannot be read: {error.strerror or error}.") from None
     except safetensors.SafetensorError as error:

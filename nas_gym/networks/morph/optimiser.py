@@ -89,9 +89,30 @@ def transfer_optimiser(
     child_optimiser.state.clear()
     for name, memory in memories.items():
         if memory:
-            child_optimiser.state[after[name]] = memory
+            child_optimiser.state[after[name]] = {key: _laid_out(value, after[name]) for key, value in memory.items()}
     mapped = tuple(name for name in after if memories.get(name))
+    if mapped:
+        _begin_momenta(child_optimiser)
     return Transfer(mapped, tuple(name for name in after if not memories.get(name)))
+
+
+def _begin_momenta(optimiser: torch.optim.Optimizer) -> None:
+    """Give parameters without a memory a momentum of 0 where the optimiser is fused and keeps nothing else.
+
+    The first step is the same, but torch's fused SGD takes momenta for all parameters or for none.
+    """
+    for group in optimiser.param_groups:
+        kept = {key for parameter in group["params"] for key in optimiser.state.get(parameter, {})}
+        if group.get("fused") and kept == {"momentum_buffer"}:
+            for parameter in group["params"]:
+                optimiser.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
+def _laid_out(value: object, parameter: Tensor) -> object:
+    """Return an entry in the memory format of its parameter: fused optimisers walk over the raw memory of both."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _mapped(

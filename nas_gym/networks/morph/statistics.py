@@ -43,7 +43,7 @@ def measure(network: GraphNetwork, images: Tensor, names: Iterable[str], batch_s
         batch_size: images computed at a time; it does not change the result beyond rounding.
 
     Raises:
-        MorphError: no images, or a layer that is not there.
+        MorphError: no images, images of another shape, or a layer that is not there.
     """
     names = list(names)
     for name in names:
@@ -51,6 +51,11 @@ def measure(network: GraphNetwork, images: Tensor, names: Iterable[str], batch_s
             network.graph.node(name)
     if len(images) == 0:
         raise MorphError("statistics need at least one image, got none.")
+    if tuple(images.shape[1:]) != tuple(network.graph.input_shape):
+        raise MorphError(
+            f"{network.graph.nodes[0]}: the network takes images {network.graph.input_shape}, got "
+            f"{tuple(images.shape[1:])}."
+        )
     was_training = network.training
     parts: dict[str, list[tuple[int, Tensor, Tensor, Tensor]]] = {name: [] for name in names}
     try:
