@@ -212,6 +212,8 @@ class QLearning(Agent):
         self._architectures = 0
         self._played: set[Encoding] = set()
         """Canonical architectures of the episodes in the memory."""
+        self._begun: set[Encoding] = set()
+        """Canonical architectures of the episodes whose returns are not known yet."""
         self._episodes_begun: list[Encoding] = []
         self._position = 0
 
@@ -227,14 +229,13 @@ class QLearning(Agent):
         """Draw a batch of episodes: masks and states are those of the search space, so nothing must be played first."""
         self._position = 0
         self._episodes_begun = []
-        begun: set[Encoding] = set()
         epsilon = self.epsilon
         for _ in range(num_envs):
             encoding = self._draw(epsilon)
             for _ in range(self.config.redraws):
                 canonical = self.space.canonical(encoding)
-                if canonical not in self._played and canonical not in begun:
-                    begun.add(canonical)
+                if canonical not in self._played and canonical not in self._begun:
+                    self._begun.add(canonical)
                     break
                 encoding = self._draw(epsilon)
             self._episodes_begun.append(encoding)
@@ -289,7 +290,9 @@ class QLearning(Agent):
         for index in range(len(batch)):
             episode = self._episode(batch, index)
             self._memory.append(episode)
-            self._played.add(self.space.canonical(tuple(episode.actions)))
+            canonical = self.space.canonical(tuple(episode.actions))
+            self._played.add(canonical)
+            self._begun.discard(canonical)
             self._update(episode)
         self._episodes += len(batch)
         self._architectures += int(batch.first_seen.sum())

@@ -671,6 +671,18 @@ def test_with_redraws_no_architecture_is_played_twice(epsilon: float) -> None:
     assert len(set(found)) == len(found) == 400
 
 
+def test_what_has_not_come_back_yet_is_not_begun_again() -> None:
+    """As where results come late: forty episodes one by one, none of them learnt from."""
+    agent = make_agent(cells, epsilon_schedule=((0.1, 1),), redraws=100)
+    agent.learn(episodes([(2, 4, 0, 1, 3, 0)], [1.0], cells))
+    begun = []
+    for _ in range(40):
+        agent.begin(1)
+        seen = [agent.act(np.zeros((1, 6)), np.ones((1, 5), np.bool_), np.ones(1, np.bool_))[0] for _ in range(6)]
+        begun.append(cells.canonical(tuple(map(int, seen))))
+    assert len(set(begun)) == 40
+
+
 def test_without_redraws_architectures_are_played_again() -> None:
     """With epsilon 0.1, most of 400 episodes."""
     found = canonicals(make_agent(cells, epsilon_schedule=((0.1, 1),)), 50, cells)
