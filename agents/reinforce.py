@@ -1,7 +1,7 @@
-"""REINFORCE with a recurrent controller: NAS with reinforcement learning.
+"""REINFORCE with a recurrent controller, or with independent logits: NAS with reinforcement learning.
 
-Source: Zoph & Le: Neural Architecture Search with Reinforcement Learning, ICLR 2017, arXiv 1611.01578, sections 3.2
-and 4.1.
+Sources: Zoph & Le: Neural Architecture Search with Reinforcement Learning, ICLR 2017, arXiv 1611.01578, sections 3.2
+and 4.1; Dong et al.: NATS-Bench, TPAMI 2021, arXiv 2009.00437, and its official search script ``reinforce.py``.
 
 Dimension letters: B episodes, T decisions, C choices.
 """
@@ -9,20 +9,22 @@ Dimension letters: B episodes, T decisions, C choices.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from nas_gym.search_spaces.core import Encoding
+from nas_gym.search_spaces.core import Encoding, SearchSpace
 
 from .core.base import Agent, Envs, EpisodeBatch, require, require_count
 from .core.baselines import MovingAverage
-from .core.controller import Controller, ControllerConfig, State
+from .core.controller import Controller, ControllerConfig
+from .core.logits import IndependentLogits
 from .core.returns import returns_to_go
 from .core.threads import one_thread
 
@@ -36,19 +38,25 @@ class ReinforceConfig:
     102). The other fields were not tuned.
 
     Attributes:
-        controller: sizes of the policy.
+        policy: "controller", an LSTM that remembers what it decided, or "logits", independent of one another.
+        controller: sizes of the LSTM.
+        logits_deviation: standard deviation of the logits at the start, where the policy is "logits".
         batch_size: episodes per update.
         learning_rate: of Adam.
         baseline_decay: weight of the past in the moving average of returns.
+        baseline_includes_batch: whether a batch is compared with an average that it is part of already.
         entropy_weight: bonus for the entropy of the policy, per decision.
         normalise: whether advantages are divided by the moving deviation of the returns.
         gradient_clip: largest norm of the gradient, None = unlimited.
     """
 
+    policy: str = "controller"
     controller: ControllerConfig = field(default_factory=lambda: ControllerConfig(layers=1, hidden=64))
+    logits_deviation: float = 1e-3
     batch_size: int = 8
     learning_rate: float = 0.01
     baseline_decay: float = 0.9
+    baseline_includes_batch: bool = False
     entropy_weight: float = 0.01
     normalise: bool = True
     gradient_clip: float | None = 1.0
@@ -61,12 +69,60 @@ class ReinforceConfig:
         """
         if isinstance(self.controller, Mapping):
             object.__setattr__(self, "controller", ControllerConfig(**self.controller))
+        require(self.policy in POLICIES, "policy", self.policy, f"one of {', '.join(POLICIES)}")
+        require(self.logits_deviation >= 0, "logits_deviation", self.logits_deviation, "at least 0")
         require_count("batch_size", self.batch_size)
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         require(0 <= self.baseline_decay < 1, "baseline_decay", self.baseline_decay, "at least 0 and below 1")
+        includes = self.baseline_includes_batch
+        require(isinstance(includes, bool), "baseline_includes_batch", includes, "true or false")
         require(self.entropy_weight >= 0, "entropy_weight", self.entropy_weight, "at least 0")
         fits = self.gradient_clip is None or self.gradient_clip > 0
         require(fits, "gradient_clip", self.gradient_clip, "positive or None")
+
+
+class Policy(Protocol):
+    """What decides, as `Reinforce` uses it; see `Controller` for what each method does."""
+
+    def tokens(self, actions: Tensor, kinds: Tensor) -> Tensor:
+        """Return the input that follows each decision."""
+        ...
+
+    def step(self, tokens: Tensor, kinds: Tensor, masks: Tensor, state: Any) -> tuple[Tensor, Tensor | None, Any]:  # noqa: ANN401
+        """Decide once; return logits, values and the next state, which is the policy's own affair."""
+        ...
+
+    def evaluate(
+        self, actions: Tensor, kinds: Tensor, masks: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return log-probabilities, entropies and values of given decisions."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Iterate over what is learned."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is learned."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:  # noqa: ANN401 - torch returns what did not fit
+        """Continue from a value of `state_dict`."""
+        ...
+
+
+def _controller(space: SearchSpace, config: ReinforceConfig, generator: torch.Generator) -> Policy:
+    return Controller(space.max_choices, space.kinds, config.controller, generator)
+
+
+def _logits(space: SearchSpace, config: ReinforceConfig, generator: torch.Generator) -> Policy:
+    return IndependentLogits(space.max_length, space.max_choices, config.logits_deviation, generator)
+
+
+POLICIES: Mapping[str, Callable[[SearchSpace, ReinforceConfig, torch.Generator], Policy]] = MappingProxyType(
+    {"controller": _controller, "logits": _logits}
+)
+"""What makes the policy, by the name in `ReinforceConfig.policy`."""
 
 
 class Reinforce(Agent):
@@ -75,6 +131,10 @@ class Reinforce(Agent):
     Preset ``zoph2017``: controller, initialisation, learning rate and batch of the paper's CIFAR-10 search, no
     entropy bonus, no clipping. Its moving average's decay (0.95) is not stated in the paper, and it averages eight
     children in one process instead of 100 asynchronous replicas.
+
+    Preset ``nats_bench``: the REINFORCE of NATS-Bench's official script, one update a query, with logits that start
+    at 0.001 x N(0, 1) and a moving average that includes the newest return. The script's reward is in percent; Adam's
+    steps do not depend on that.
     """
 
     Config: ClassVar[type[ReinforceConfig]] = ReinforceConfig
@@ -88,20 +148,31 @@ class Reinforce(Agent):
                 entropy_weight=0.0,
                 normalise=False,
                 gradient_clip=None,
-            )
+            ),
+            "nats_bench": ReinforceConfig(
+                policy="logits",
+                logits_deviation=1e-3,
+                batch_size=1,
+                learning_rate=0.01,
+                baseline_decay=0.9,
+                baseline_includes_batch=True,
+                entropy_weight=0.0,
+                normalise=False,
+                gradient_clip=None,
+            ),
         }
     )
 
     def __init__(self, envs: Envs, seed: int, config: ReinforceConfig) -> None:
-        """Create the controller."""
+        """Create the policy."""
         super().__init__(envs, seed, config)
         self.generator = torch.Generator().manual_seed(seed)
-        self.controller = Controller(self.space.max_choices, self.space.kinds, config.controller, self.generator)
+        self.controller: Policy = POLICIES[config.policy](self.space, config, self.generator)
         self.optimiser = torch.optim.Adam(self.controller.parameters(), lr=config.learning_rate)
         self.baseline = MovingAverage(config.baseline_decay)
         self._prefixes: list[Encoding] = []
         self._tokens = torch.zeros(0, dtype=torch.int64)
-        self._state: State | None = None
+        self._state: Any = None
 
     def begin(self, num_envs: int) -> int:
         """Start a batch of episodes with an empty memory."""
@@ -115,7 +186,7 @@ class Reinforce(Agent):
     def act(
         self, observations: npt.NDArray[Any], masks: npt.NDArray[np.bool_], alive: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int64]:
-        """Sample one action per row from the controller."""
+        """Sample one action per row from the policy."""
         kinds = torch.tensor([self.space.junction(prefix).kind for prefix in self._prefixes])
         logits, _, self._state = self.controller.step(self._tokens, kinds, torch.from_numpy(masks), self._state)
         actions = torch.multinomial(logits.softmax(-1), 1, generator=self.generator)[:, 0]
@@ -128,10 +199,13 @@ class Reinforce(Agent):
     def learn(self, batch: EpisodeBatch) -> dict[str, float]:
         """Take one step along the policy gradient."""
         returns = batch.returns
+        if self.config.baseline_includes_batch:
+            self.baseline.update(returns)
         advantages = returns_to_go(batch.rewards) - self.baseline.mean(returns)
         if self.config.normalise:
             advantages = advantages / (self.baseline.deviation(returns) + 1e-8)
-        self.baseline.update(returns)
+        if not self.config.baseline_includes_batch:
+            self.baseline.update(returns)
         log_probs, entropies, _ = self.controller.evaluate(
             torch.from_numpy(batch.actions),
             torch.tensor(self._kinds(batch)),

@@ -216,7 +216,9 @@ _NATS = TableSource(
     "nas-gym tables import NATS-tss-v1_0-3ffb9-simple --name nats",
 )
 
-TABLE_SOURCES: Mapping[str, TableSource] = MappingProxyType({"nats-cifar10": _NATS, "nats-cifar100": _NATS})
+TABLE_SOURCES: Mapping[str, TableSource] = MappingProxyType(
+    {f"nats-{dataset}": _NATS for dataset in ("cifar10", "cifar100", "imagenet16-120")}
+)
 """By name of the table."""
 
 

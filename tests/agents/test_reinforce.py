@@ -15,6 +15,7 @@ import nas_agents  # noqa: E402
 from nas_agents import EpisodeBatch  # noqa: E402
 from nas_agents.core.baselines import MovingAverage  # noqa: E402
 from nas_agents.core.controller import Controller, ControllerConfig  # noqa: E402
+from nas_agents.core.logits import IndependentLogits  # noqa: E402
 from nas_agents.core.returns import returns_to_go  # noqa: E402
 from nas_gym.envs.core.construction import ConstructionVectorEnv  # noqa: E402
 from nas_gym.errors import InvalidArgument  # noqa: E402
@@ -24,12 +25,15 @@ from nas_gym.search_spaces.core import SearchSpace  # noqa: E402
 from nas_gym.search_spaces.nas_bench_201 import NASBench201Space  # noqa: E402
 
 
+def make_envs(space: SearchSpace, num_envs: int = 8) -> ConstructionVectorEnv:
+    """Return environments of `space` on a synthetic landscape."""
+    evaluator = SyntheticEvaluator(space)
+    return ConstructionVectorEnv(space, evaluator, Accuracy(), num_envs=num_envs, autoreset_mode="Disabled")
+
+
 def make_agent(space: SearchSpace, num_envs: int = 8, **config: Any) -> Any:
     """Return a REINFORCE agent over `space`."""
-    envs = ConstructionVectorEnv(
-        space, SyntheticEvaluator(space), Accuracy(), num_envs=num_envs, autoreset_mode="Disabled"
-    )
-    return nas_agents.make("reinforce", envs, 0, **config)
+    return nas_agents.make("reinforce", make_envs(space, num_envs), 0, **config)
 
 
 def random_controller(choices: int = 4, kinds: int = 2, **config: Any) -> Controller:
@@ -109,9 +113,10 @@ def test_published_controller_is_the_paper_s() -> None:
     assert (config.learning_rate, config.batch_size, config.entropy_weight) == (6e-4, 8, 0.0)
 
 
-def test_rewarded_actions_become_more_likely() -> None:
+@pytest.mark.parametrize("policy", ["controller", "logits"])
+def test_rewarded_actions_become_more_likely(policy: str) -> None:
     """One update raises the probability of the better episode and lowers that of the worse."""
-    agent = make_agent(NASBench201Space(), num_envs=2, entropy_weight=0.0)
+    agent = make_agent(NASBench201Space(), num_envs=2, entropy_weight=0.0, policy=policy)
     agent.begin(2)
     actions = np.array([[3] * 6, [0] * 6])
     for _ in range(6):
@@ -139,6 +144,98 @@ def test_rewarded_actions_become_more_likely() -> None:
     after = likelihood()
     assert after[0] > before[0]
     assert after[1] < before[1]
+
+
+# --- independent logits ----------------------------------------------------------------------------
+
+
+def random_logits() -> IndependentLogits:
+    """Return a policy with large random logits."""
+    return IndependentLogits(6, 4, 2.0, torch.Generator().manual_seed(0))
+
+
+def test_scoring_logits_equals_stepping() -> None:
+    """Scored log-probabilities are those of deciding step by step, and 0 beyond the end."""
+    policy, given, lengths = random_logits(), random_decisions(np.random.default_rng(0)), torch.tensor([6, 6, 4, 1, 3])
+    scored, entropies, _ = policy.evaluate(**given, lengths=lengths)
+    state = None
+    for step in range(6):
+        kinds, masks, actions = (given[name][:, step] for name in ("kinds", "masks", "actions"))
+        logits, _, state = policy.step(policy.tokens(actions, kinds), kinds, masks, state)
+        distribution = torch.distributions.Categorical(logits=logits)
+        there = lengths > step
+        torch.testing.assert_close(scored[:, step], torch.where(there, distribution.log_prob(actions), 0.0))
+        torch.testing.assert_close(entropies[:, step], torch.where(there, distribution.entropy(), 0.0))
+
+
+def test_a_decision_does_not_depend_on_the_others() -> None:
+    """What was decided before changes no probability of what comes."""
+    policy, given = random_logits(), random_decisions(np.random.default_rng(0))
+    given["masks"] = torch.ones_like(given["masks"])
+    other = {**given, "actions": given["actions"].clone()}
+    other["actions"][:, :5] = 0
+    lengths = torch.full((5,), 6)
+    assert torch.equal(
+        policy.evaluate(**given, lengths=lengths)[0][:, 5], policy.evaluate(**other, lengths=lengths)[0][:, 5]
+    )
+
+
+def official_logits(start: Any, episodes: list[tuple[list[int], float]]) -> Any:
+    """Return the logits that NATS-Bench's script would have after some episodes, in double precision.
+
+    Adam (0.9, 0.999, 1e-8) with learning rate 0.01 on minus the sum of the log-probabilities times the advantage; the
+    baseline is the bias-corrected moving average (0.9) of returns in percent, the newest included.
+
+    Args:
+        start: logits before the first, [T, C].
+        episodes: actions and return, a fraction.
+    """
+    logits = start.astype(np.float64)
+    first, second = np.zeros_like(logits), np.zeros_like(logits)
+    numerator = denominator = 0.0
+    for step, (actions, fraction) in enumerate(episodes, start=1):
+        reward = 100 * fraction
+        numerator, denominator = 0.9 * numerator + 0.1 * reward, 0.9 * denominator + 0.1
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        gradient = (probabilities - np.eye(logits.shape[1])[actions]) * (reward - numerator / denominator)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        logits -= 0.01 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return logits
+
+
+def test_the_preset_of_nats_bench_learns_as_the_official_script() -> None:
+    """From the same actions and rewards follow the same logits, whatever the unit of the reward."""
+    space = NASBench201Space()
+    envs = make_envs(space, 1)
+    agent: Any = nas_agents.make("reinforce", envs, 0, preset="nats_bench")
+    start = agent.controller.logits.detach().numpy().copy()
+    episodes: list[tuple[list[int], float]] = []
+
+    class Log(nas_agents.Sink):
+        def on_episodes(self, evaluated: nas_agents.Evaluated) -> None:
+            batch = evaluated.batch
+            episodes.extend(zip(batch.actions.tolist(), batch.returns.tolist(), strict=True))
+
+    nas_agents.run(agent, envs, 200, 0, [Log()])
+    found = agent.controller.logits.detach().numpy()
+    np.testing.assert_allclose(found, official_logits(start, episodes), atol=1e-5)
+    assert np.abs(found - start).max() > 0.1
+
+
+def test_the_preset_of_nats_bench_begins_almost_uniformly() -> None:
+    """Logits start as 0.001 x N(0, 1): six decisions of five choices."""
+    space = NASBench201Space()
+    logits = make_agent(space, preset="nats_bench").controller.logits.detach()
+    assert logits.shape == (6, 5)
+    assert 5e-4 < float(logits.std()) < 2e-3
+
+
+def test_the_first_query_teaches_nothing_where_the_baseline_includes_it() -> None:
+    """It is compared with itself."""
+    agent = make_agent(NASBench201Space(), num_envs=1, preset="nats_bench")
+    before = agent.controller.logits.detach().clone()
+    nas_agents.run(agent, make_envs(NASBench201Space(), 1), 1, 0)
+    assert torch.equal(before, agent.controller.logits.detach())
 
 
 def test_learning_leaves_the_number_of_threads_alone() -> None:
@@ -177,6 +274,9 @@ def test_returns_to_go_discount() -> None:
         {"batch_size": 0},
         {"baseline_decay": 1.0},
         {"entropy_weight": -1.0},
+        {"policy": "table"},
+        {"logits_deviation": -1.0},
+        {"baseline_includes_batch": 1},
         {"gradient_clip": 0.0},
         {"controller": {"layers": 0}},
         {"controller": {"temperature": 0.0}},
