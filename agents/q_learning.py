@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nas_gym.errors import InvalidEncoding
 from nas_gym.search_spaces.core import Encoding
 
 from .core.base import Agent, Decided, Envs, EpisodeBatch, Greedy, require, require_count
@@ -290,9 +291,7 @@ class QLearning(Agent):
         for index in range(len(batch)):
             episode = self._episode(batch, index)
             self._memory.append(episode)
-            canonical = self.space.canonical(tuple(episode.actions))
-            self._played.add(canonical)
-            self._begun.discard(canonical)
+            self._know(episode)
             self._update(episode)
         self._episodes += len(batch)
         self._architectures += int(batch.first_seen.sum())
@@ -300,6 +299,15 @@ class QLearning(Agent):
         for index in self.rng.integers(len(self._memory), size=draws).tolist():
             self._update(self._memory[index])
         return {"epsilon": self.epsilon, "return_mean": float(batch.returns.mean()), "states": float(len(self._rows))}
+
+    def _know(self, episode: _Episode) -> None:
+        """Remember the architecture of an episode; one that an illegal action ended has none."""
+        try:
+            canonical = self.space.canonical(tuple(episode.actions))
+        except InvalidEncoding:
+            return
+        self._played.add(canonical)
+        self._begun.discard(canonical)
 
     def _episode(self, batch: EpisodeBatch, index: int) -> _Episode:
         """Return what an episode of a batch teaches."""
@@ -387,7 +395,9 @@ class QLearning(Agent):
         self._rows = {tuple(features): row for row, features in enumerate(np.asarray(state["states"]).tolist())}
         self._values = np.array(state["values"], np.float64).reshape(len(self._rows), self.space.max_choices)
         self._memory = [self._remembered(actions, rewards) for actions, rewards in state["memory"]]
-        self._played = {self.space.canonical(tuple(episode.actions)) for episode in self._memory}
+        self._played = set()
+        for episode in self._memory:
+            self._know(episode)
         self._episodes = state["episodes"]
         self._architectures = state["architectures"]
 

@@ -30,7 +30,10 @@ AGENTS = [
 DRAWING = ("random_search", "successive_halving", "local_search")
 """Agents whose later architectures are no better on average, as they draw uniformly or start anew at every optimum."""
 
-REPEATING: dict[str, dict[str, Any]] = {"uct": {"repeats": True}}
+REPEATING: dict[str, dict[str, Any]] = {
+    "uct": {"repeats": True},
+    "q_learning": {"redraws": 0, "epsilon_schedule": tuple((tenths / 10, 70) for tenths in range(10, 0, -1))},
+}
 """Settings that let an agent stay with the best, where by default it evaluates nothing twice."""
 
 

@@ -132,9 +132,9 @@ def test_inserted_convolutions_have_dropout_behind_them() -> None:
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    """The transforms begin at the start network of the space."""
-    other = EASSpace(**{**SMALL, "blocks": ((8,), (24,))})
-    with pytest.raises(MorphError, match="the parent is not the start network PlainStart"):
+    """The transforms begin at a network that the child can grow from; layers do not vanish."""
+    other = EASSpace(**{**SMALL, "blocks": ((8, 8, 8), (16,))})
+    with pytest.raises(MorphError, match="the parent C8x3 C8x3 C8x3 P C16x3 A F16 cannot grow into"):
         morph(small.decode(small.sample(np.random.default_rng(0))), *parent(other), np.random.default_rng(0), images())
 
 

@@ -226,11 +226,14 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_at_once(name: str) -> None:
-    """Announced sizes, references and keys cost neither memory nor time nor the stack."""
+    """Announced sizes, references and keys cost neither memory nor time nor the stack.
+
+    Ten seconds are what a busy machine may need; what these files ask for would take years or gigabytes.
+    """
     started = time.process_time()
     with pytest.raises(TableError, match="refused near byte"):
         load(BOMBS[name], "archive")
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 10
 
 
 def test_deep_data_neither_recurse_nor_break() -> None:
