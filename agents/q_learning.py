@@ -213,9 +213,9 @@ class QLearning(Agent):
         self._architectures = 0
         self._played: set[Encoding] = set()
         """Canonical architectures of the episodes in the memory."""
-        self._begun: set[Encoding] = set()
+        self._awaited: set[Encoding] = set()
         """Canonical architectures of the episodes whose returns are not known yet."""
-        self._episodes_begun: list[Encoding] = []
+        self._drawn: list[Encoding] = []
         self._position = 0
 
     # --- acting ------------------------------------------------------------------------------------
@@ -229,17 +229,17 @@ class QLearning(Agent):
     def begin(self, num_envs: int) -> int:
         """Draw a batch of episodes: masks and states are those of the search space, so nothing must be played first."""
         self._position = 0
-        self._episodes_begun = []
+        self._drawn = []
         epsilon = self.epsilon
         for _ in range(num_envs):
             encoding = self._draw(epsilon)
             for _ in range(self.config.redraws):
                 canonical = self.space.canonical(encoding)
-                if canonical not in self._played and canonical not in self._begun:
-                    self._begun.add(canonical)
+                if canonical not in self._played and canonical not in self._awaited:
+                    self._awaited.add(canonical)
                     break
                 encoding = self._draw(epsilon)
-            self._episodes_begun.append(encoding)
+            self._drawn.append(encoding)
         return num_envs
 
     def _draw(self, epsilon: float) -> Encoding:
@@ -259,7 +259,7 @@ class QLearning(Agent):
         position = self._position
         self._position += 1
         return np.array(
-            [drawn[position] if position < len(drawn) else 0 for drawn in self._episodes_begun[: len(alive)]], np.int64
+            [drawn[position] if position < len(drawn) else 0 for drawn in self._drawn[: len(alive)]], np.int64
         )
 
     def _best(self, state: tuple[int, ...], legal: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -307,7 +307,7 @@ class QLearning(Agent):
         except InvalidEncoding:
             return
         self._played.add(canonical)
-        self._begun.discard(canonical)
+        self._awaited.discard(canonical)
 
     def _episode(self, batch: EpisodeBatch, index: int) -> _Episode:
         """Return what an episode of a batch teaches."""
